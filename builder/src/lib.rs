@@ -1,1 +1,24 @@
-//! stub
+//! From a Dockerfile to an image: the language, the plan, the cache and the steps.
+//!
+//! The crate starts no process and opens no connection itself. What it needs of the outside comes
+//! in through traits: images from an [`ImageSource`](wythe_layers::image::ImageSource), processes
+//! from an [`Executor`], files of other machines from a [`RemoteSource`].
+
+mod build;
+mod error;
+mod executor;
+mod remote;
+mod request;
+mod result;
+
+pub use build::Builder;
+pub use error::{BoxError, Error, Result};
+pub use executor::{
+    Access, Cancel, CreatedMountPoint, Executor, Exit, ExitStatus, MountSource, Network,
+    OutputSink, OutputStream, Process, ProcessMount, Security,
+};
+pub use remote::{RemoteFile, RemoteSource};
+pub use request::{
+    BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
+};
+pub use result::{BuildResult, StepOutcome, StepReport};

@@ -1,0 +1,214 @@
+//! Running a process, as the builder sees it: a trait that the outside implements.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use wythe_layers::snapshot::Root;
+use wythe_layers::tree::{EntryPath, Timestamp};
+
+use crate::{BoxError, Secret};
+
+/// Runs the processes of `RUN`.
+///
+/// Called from several threads at once, each time with another root. An implementation waits for
+/// the process and everything it left behind (its pid namespace, where there is one).
+pub trait Executor: Send + Sync {
+    /// Runs `process` in `root` and waits for it. A process that fails is an [`Exit`], not an error.
+    ///
+    /// Bind-mounts `/etc/resolv.conf` and `/etc/hosts` where the network mode needs them. Mount
+    /// points that are missing are made in the root and told in [`Exit::created`]; the caller
+    /// removes them again. Ends the process and returns soon once `cancel` is set.
+    ///
+    /// # Errors
+    /// When the process could not be started.
+    fn run(
+        &self,
+        root: &Root,
+        process: &Process,
+        output: &dyn OutputSink,
+        cancel: &Cancel,
+    ) -> Result<Exit, BoxError>;
+}
+
+/// A process to run.
+#[derive(Debug, Default)]
+pub struct Process {
+    /// Program and arguments; the program is looked up in `PATH` of `env` inside the root.
+    pub args: Vec<String>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Absolute path inside the root; it exists.
+    pub cwd: String,
+    /// As in an image config: `user`, `uid`, `user:group`, `uid:gid`; empty means root. Names are
+    /// looked up in the root's `/etc/passwd` and `/etc/group`.
+    pub user: String,
+    /// Which network it sees.
+    pub network: Network,
+    /// How tightly it is held.
+    pub security: Security,
+    /// What is mounted into its root, in this order.
+    pub mounts: Vec<ProcessMount>,
+    /// Host name; `None`: the executor's own default.
+    pub hostname: Option<String>,
+    /// Additional lines of `/etc/hosts`: name, address.
+    pub extra_hosts: Vec<(String, String)>,
+}
+
+/// Which network a process sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Network {
+    /// What the executor gives by default.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// How tightly a process is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Security {
+    /// Default capabilities and filters.
+    #[default]
+    Sandbox,
+    /// All capabilities that the builder itself has; only where the request allows it.
+    Insecure,
+}
+
+/// A mount in a process's root.
+#[derive(Debug)]
+pub struct ProcessMount {
+    /// Absolute path inside the root; made when it is missing.
+    pub target: String,
+    /// What is there.
+    pub source: MountSource,
+    /// Whether it may be written.
+    pub access: Access,
+}
+
+/// Whether a mount may be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Access {
+    /// No.
+    #[default]
+    ReadOnly,
+    /// Yes.
+    ReadWrite,
+}
+
+/// What a mount shows.
+#[derive(Debug)]
+pub enum MountSource {
+    /// A directory or file of the host.
+    Path(PathBuf),
+    /// Another root file system, or a part of it.
+    Root {
+        /// The file system.
+        root: Root,
+        /// The part; empty for all of it. Resolved inside `root`.
+        subpath: EntryPath,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Limit in bytes; `None`: the kernel's default.
+        size_bytes: Option<u64>,
+    },
+    /// A file with this content that is on no disk.
+    File {
+        /// Its content.
+        content: Secret,
+        /// Permission bits.
+        mode: u32,
+        /// Owner inside the root.
+        uid: u32,
+        /// Group inside the root.
+        gid: u32,
+    },
+    /// A socket of the host.
+    Socket {
+        /// Where it is on the host.
+        path: PathBuf,
+        /// Permission bits inside the root.
+        mode: u32,
+        /// Owner inside the root.
+        uid: u32,
+        /// Group inside the root.
+        gid: u32,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its status.
+    pub status: ExitStatus,
+    /// Mount points that were made in the root, in the order they were made.
+    pub created: Vec<CreatedMountPoint>,
+}
+
+/// An exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// It returned 0.
+    pub fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// A mount point (a directory, or an empty file) that the executor had to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedMountPoint {
+    /// Where.
+    pub path: EntryPath,
+    /// When its parent directory was last modified before that, so that it can be put back.
+    pub parent_mtime: Timestamp,
+}
+
+/// Where the output of a process goes.
+pub trait OutputSink: Send + Sync {
+    /// Takes bytes as they come, cut anywhere. Must not block for long and must not fail.
+    fn write(&self, stream: OutputStream, bytes: &[u8]);
+}
+
+/// Which output of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A flag that many threads watch; set once, never cleared.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks everyone who watches to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether someone asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,172 @@
+//! What a build is asked to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use wythe_layers::spec::{Platform, Reference};
+use wythe_layers::stream::Compression;
+
+use crate::{Network, Result};
+
+/// Everything that decides a build. Nothing else is read: no environment, no settings file.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile.
+    pub dockerfile: InputFile,
+    /// What `COPY` and `ADD` read. Default: nothing.
+    pub context: ContextSource,
+    /// The ignore file that goes with the context. Default: none.
+    pub ignore_file: Option<InputFile>,
+    /// Further contexts by name (`--build-context`). Default: none.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// The stage to build, by name or index. Default: the last one.
+    pub target: Option<String>,
+    /// Values of `ARG`s (`--build-arg`; one without value is given the environment's by the caller).
+    /// Default: none.
+    pub build_args: BTreeMap<String, String>,
+    /// Labels to add to the image. Default: none.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest. Default: none.
+    pub annotations: BTreeMap<String, String>,
+    /// What the image is for. Default: this machine's platform.
+    pub platform: Platform,
+    /// What the build runs on. Default: this machine's platform.
+    pub build_platform: Platform,
+    /// What the cache may be used for. Default: everything.
+    pub cache: CachePolicy,
+    /// When base images are asked for at their source. Default: when they are not in the store.
+    pub pull: PullPolicy,
+    /// The network of `RUN`. Default: the executor's.
+    pub network: Network,
+    /// Entitlement for `RUN --security=insecure`. Default: no.
+    pub allow_insecure: bool,
+    /// Times after this second (since 1970) are written as this second. Default: 0.
+    pub source_date_epoch: Option<i64>,
+    /// How much is done at once, at least 1. Default: the number of processors.
+    pub jobs: usize,
+    /// Names for the image, set once it is complete. Default: none.
+    pub tags: Vec<Reference>,
+    /// Compression of layers that are written straight into a blob. Default: gzip.
+    pub compression: Compression,
+    /// Secrets by id (`--secret`). Default: none.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of ssh agents by id (`--ssh`). Default: none.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// Additional lines of `/etc/hosts` in `RUN`: name, address. Default: none.
+    pub extra_hosts: Vec<(String, String)>,
+}
+
+impl BuildRequest {
+    /// Builds `dockerfile` with an empty context; everything else is the default.
+    pub fn new(dockerfile: InputFile) -> Self {
+        Self {
+            dockerfile,
+            context: ContextSource::Empty,
+            ignore_file: None,
+            named_contexts: BTreeMap::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            platform: Platform::host(),
+            build_platform: Platform::host(),
+            cache: CachePolicy::default(),
+            pull: PullPolicy::default(),
+            network: Network::default(),
+            allow_insecure: false,
+            source_date_epoch: None,
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            tags: Vec::new(),
+            compression: Compression::default(),
+            secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
+            extra_hosts: Vec::new(),
+        }
+    }
+
+    /// Builds in a directory of this machine: reads the Dockerfile (`file`, else `Dockerfile`, else
+    /// `Containerfile` in the directory) and the ignore file that goes with it
+    /// (`<Dockerfile>.dockerignore` beside it, else the directory's `.dockerignore`).
+    ///
+    /// # Errors
+    /// When a file cannot be read, or there is no Dockerfile.
+    pub fn for_directory(directory: &Path, file: Option<&Path>) -> Result<Self> {
+        let _ = (directory, file);
+        todo!()
+    }
+}
+
+/// A file that the caller read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// As errors name it.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Where a context's files are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ContextSource {
+    /// There are none.
+    #[default]
+    Empty,
+    /// In a directory of this machine.
+    Directory(PathBuf),
+}
+
+/// A context with a name of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// An image.
+    Image(Reference),
+}
+
+/// What the cache may be used for. Results are recorded in any case.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CachePolicy {
+    /// For every step.
+    #[default]
+    Use,
+    /// For none (`--no-cache`).
+    Ignore,
+    /// For none of these stages, by name or index (`--no-cache-filter`).
+    IgnoreStages(BTreeSet<String>),
+}
+
+/// When base images are asked for at their source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Always (`--pull`): what the store has may be old.
+    Always,
+    /// When they are not in the store.
+    #[default]
+    Missing,
+    /// Never.
+    Never,
+}
+
+/// Bytes that are never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Wraps the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes themselves.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
