@@ -7,6 +7,7 @@
 mod build;
 mod error;
 mod executor;
+pub mod parse;
 mod remote;
 mod request;
 mod result;
