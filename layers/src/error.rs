@@ -71,6 +71,78 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// A document is larger than what is read into memory.
+    #[error("{digest} has {size_bytes} bytes, more than the {max_bytes} allowed here")]
+    TooLarge {
+        /// The blob.
+        digest: Digest,
+        /// Its length in bytes.
+        size_bytes: u64,
+        /// The limit in bytes.
+        max_bytes: u64,
+    },
+    /// A directory is neither empty nor an image layout.
+    #[error("{} is not an image layout: {reason}", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+        /// What it lacks or has.
+        reason: String,
+    },
+    /// The layout's `index.json` cannot be read as one.
+    #[error(
+        "{} is not a valid image index; the blobs beside it are not touched: restore it, or move it away and pull or tag again",
+        path.display()
+    )]
+    CorruptIndex {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The disk, the quota or the permissions do not let the store be written.
+    #[error("cannot write to {}: it is read-only for this user", path.display())]
+    ReadOnly {
+        /// What was to be written.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// No space is left; nothing of what was being written stays behind.
+    #[error("the disk or the quota of {} is full", path.display())]
+    DiskFull {
+        /// What was to be written.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process holds a lock for longer than is waited.
+    #[error("{} is in use by {holder}", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// `process 123`, or `another process`.
+        holder: String,
+    },
+    /// A layer that is not a file system (an artifact's blob) was to be unpacked.
+    #[error("{digest} is a blob of type {media_type:?}, not a file system layer")]
+    NotALayer {
+        /// The blob.
+        digest: Digest,
+        /// What it says it is.
+        media_type: String,
+    },
+    /// An index has no image for the platform.
+    #[error("no image for {wanted}; there are images for: {offered}")]
+    PlatformMissing {
+        /// What was asked for.
+        wanted: String,
+        /// What there is, separated by commas.
+        offered: String,
+    },
 }
 
 impl Error {
@@ -81,5 +153,50 @@ impl Error {
             path: path.as_ref().to_path_buf(),
             source,
         }
+    }
+
+    /// For `map_err` after writing: a full disk and a read-only place have their own variants,
+    /// because a user can do something about them.
+    pub fn write(
+        operation: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            let path = path.as_ref().to_path_buf();
+            match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Self::DiskFull { path, source }
+                }
+                io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                    Self::ReadOnly { path, source }
+                }
+                _ => Self::from_stream(source).unwrap_or_else(|source| Self::Io {
+                    operation,
+                    path,
+                    source,
+                }),
+            }
+        }
+    }
+
+    /// For `map_err` on a stream: this crate's error where the `io::Error` wraps one (as those of
+    /// [`crate::stream::VerifyingReader`] do), else [`Error::Read`] of `what`.
+    pub fn read(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            Self::from_stream(source).unwrap_or_else(|source| Self::Read {
+                what: what.into(),
+                source,
+            })
+        }
+    }
+
+    /// This crate's error out of an `io::Error` that wraps one; else the `io::Error` back.
+    pub fn from_stream(error: io::Error) -> std::result::Result<Self, io::Error> {
+        error.downcast::<Self>()
+    }
+
+    /// This error as an `io::Error` of a stream, so that it survives `Read` and `Write`.
+    pub fn into_stream(self) -> io::Error {
+        io::Error::other(self)
     }
 }

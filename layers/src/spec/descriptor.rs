@@ -50,6 +50,10 @@ impl MediaType {
     pub const DOCKER_SCHEMA1: Self =
         Self::known("application/vnd.docker.distribution.manifest.v1+prettyjws");
 
+    /// wythe's own: an image built here whose layers are not all compressed yet. Never leaves the store.
+    pub const PENDING_MANIFEST: Self =
+        Self::known("application/vnd.wythe.pending.manifest.v1+json");
+
     const fn known(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }

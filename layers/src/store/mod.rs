@@ -8,35 +8,90 @@
 //!      snapshots/ ingest/                     work in progress; rubbish once its owner is gone
 //!      locks/                                 flock files
 //! ```
+//!
+//! Invariants:
+//! - What has its final name is whole: temporary file → fsync → rename → fsync of the directory.
+//! - Every open [`Store`] holds a shared lock on `locks/store`; who removes anything that a
+//!   reader might be about to use (garbage collection) holds it exclusively.
+//! - A tag in `index.json` carries the reference's full normal form
+//!   (`docker.io/library/app:latest`) as `org.opencontainers.image.ref.name`, so
+//!   `skopeo inspect oci:ROOT:docker.io/library/app:latest` finds it. Entries of other tools are
+//!   kept and not interpreted.
+//! - Formats are versioned by a part of their path (`v1`); the layout by its own file.
 
-use std::fs::File;
-use std::io::{self, Write};
+mod blobs;
+mod index;
+mod layout;
+mod lock;
+mod records;
+mod temp;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::Result;
-use crate::spec::{Descriptor, Digest, Reference};
-use crate::stream::VerifyingReader;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use blobs::{BlobStore, BlobWriter};
+pub use index::REF_NAME;
+pub use records::Records;
+
+use crate::spec::{Descriptor, Reference};
 use crate::tree::Flavour;
+use crate::{Error, Result};
+use lock::{FileLock, Mode};
 
-/// An open store. Cheap to clone; every clone (in any process) holds the shared lock.
+/// How long opening waits for a garbage collection to end.
+const STORE_LOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Directories of ours, beside the layout's own; made when they are first needed.
+const INGEST_DIR: &str = "ingest";
+
+/// An open store. Cheap to clone; every open store (in any process) holds the shared lock, and
+/// its clones hold it together.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     flavour: Flavour,
     blobs: BlobStore,
+    /// `None` where the disk is read-only and has no lock file: nobody can change it then.
+    lock: Option<Arc<FileLock>>,
 }
 
 impl Store {
-    /// Opens the store at `root`, making it if it is not there. Works read-only where the disk is.
+    /// Opens the store at `root`, making it if it is not there. Works read-only where the disk
+    /// or the permissions are: then what writes says so ([`Error::ReadOnly`]).
+    ///
+    /// # Errors
+    /// [`Error::NotALayout`] when `root` holds something else or a version that is not
+    /// understood; [`Error::Locked`] when a garbage collection takes too long.
     pub fn open(root: &Path, flavour: Flavour) -> Result<Self> {
+        let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
+        match layout::create(&root) {
+            // Checked again: only an existing store can be used read-only.
+            Err(Error::ReadOnly { path, source }) => {
+                if !layout::check(&root)? {
+                    return Err(Error::ReadOnly { path, source });
+                }
+            }
+            other => other?,
+        }
+        let lock = lock_shared(&root.join("locks").join("store"))?;
+        let blobs = BlobStore::of_store(&root);
+        temp::remove_stale(&blobs.ingest);
         Ok(Self {
-            root: root.to_owned(),
+            root,
             flavour,
-            blobs: BlobStore::open(root)?,
+            blobs,
+            lock: lock.map(Arc::new),
         })
     }
 
-    /// Where it is.
+    /// Where it is, as an absolute path.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -51,117 +106,121 @@ impl Store {
         &self.blobs
     }
 
+    /// The records kept in the directory `kind` of the store (`layers/v1`); the version belongs
+    /// into the name.
+    pub fn records<T: Serialize + DeserializeOwned>(&self, kind: &str) -> Records<T> {
+        Records::new(self.root.join(kind), self.root.join(INGEST_DIR))
+    }
+
     /// What a reference names here: a manifest, an index or a pending manifest
-    /// ([`crate::image::PendingManifest`]).
+    /// ([`crate::image::PendingManifest`]). Where it has a digest, that decides: any entry of its
+    /// repository with that digest is it.
     pub fn tag(&self, reference: &Reference) -> Result<Option<Descriptor>> {
-        let _ = reference;
-        todo!()
+        let Some(digest) = reference.digest() else {
+            return self.blobs.entry(&entry_name(reference));
+        };
+        let tags = self.tags()?.into_iter();
+        let mut same_repository = tags.filter(|(tagged, _)| tagged.name() == reference.name());
+        Ok(same_repository.find_map(|(_, target)| (target.digest == *digest).then_some(target)))
     }
 
     /// Points a reference at a descriptor, atomically. Writes nothing when it points there already.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] when the reference has a digest, and another one.
     pub fn set_tag(&self, reference: &Reference, target: &Descriptor) -> Result<()> {
-        let _ = (reference, target);
-        todo!()
+        if let Some(expected) = reference.digest().filter(|d| **d != target.digest) {
+            return Err(Error::DigestMismatch {
+                expected: expected.clone(),
+                actual: target.digest.clone(),
+            });
+        }
+        self.blobs.set_entry(&entry_name(reference), target)
     }
 
     /// Removes a reference; `false` when there was none.
     pub fn remove_tag(&self, reference: &Reference) -> Result<bool> {
-        let _ = reference;
-        todo!()
+        self.blobs.remove_entry(&entry_name(reference))
     }
 
-    /// All references, sorted.
+    /// All references, sorted. Entries whose name is not a reference in normal form are another
+    /// tool's and not listed.
     pub fn tags(&self) -> Result<Vec<(Reference, Descriptor)>> {
-        todo!()
+        let mut tags = Vec::new();
+        for mut entry in self.blobs.entries()? {
+            let Some(name) = entry.annotations.remove(REF_NAME) else {
+                continue;
+            };
+            let Ok(reference) = name.parse::<Reference>() else {
+                continue;
+            };
+            if entry_name(&reference) == name {
+                tags.push((reference, entry));
+            }
+        }
+        // Stable: of entries with one name the first stays, as `BlobStore::entry` has it.
+        tags.sort_by(|(a, _), (b, _)| a.cmp(b));
+        tags.dedup_by(|(later, _), (first, _)| later == first);
+        Ok(tags)
+    }
+
+    /// Holds the store alone until the guard is dropped, for what removes things.
+    ///
+    /// Other processes are kept out; other clones in this process are not, so the caller sees to
+    /// it that they are idle.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process uses the store for longer than `patience`.
+    pub fn exclusive(&self, patience: Duration) -> Result<Exclusive<'_>> {
+        let lock = self.lock.as_deref().ok_or_else(|| Error::ReadOnly {
+            path: self.root.clone(),
+            source: io::ErrorKind::ReadOnlyFilesystem.into(),
+        })?;
+        let guard = Exclusive { lock };
+        // On failure the guard goes, and takes the shared lock again.
+        lock.change(Mode::Exclusive, patience)?;
+        Ok(guard)
     }
 }
 
-/// The blobs of one OCI image layout (the store's, or a foreign `oci:` directory).
-///
-/// Idempotent and atomic: a blob is there whole or not at all, and several processes may ingest
-/// the same one.
-#[derive(Debug, Clone)]
-pub struct BlobStore {
-    root: PathBuf,
-}
-
-impl BlobStore {
-    /// The blobs under `root`, which is a layout's directory.
-    pub fn open(root: &Path) -> Result<Self> {
-        Ok(Self {
-            root: root.to_owned(),
-        })
-    }
-
-    /// Where a blob is or would be.
-    pub fn path(&self, digest: &Digest) -> PathBuf {
-        self.root
-            .join("blobs")
-            .join(digest.algorithm().as_str())
-            .join(digest.hex())
-    }
-
-    /// Reads a blob, verifying; `None` when it is not here.
-    pub fn get(&self, descriptor: &Descriptor) -> Result<Option<VerifyingReader<File>>> {
-        let _ = descriptor;
-        todo!()
-    }
-
-    /// A whole small blob (manifest, config), verified; `Error::BlobMissing` when it is not here.
-    pub fn read(&self, descriptor: &Descriptor, max_bytes: u64) -> Result<Vec<u8>> {
-        let _ = (descriptor, max_bytes);
-        todo!()
-    }
-
-    /// A blob's size in bytes; `None` when it is not here.
-    pub fn stat(&self, digest: &Digest) -> Result<Option<u64>> {
-        let _ = digest;
-        todo!()
-    }
-
-    /// Begins a new blob.
-    pub fn ingest(&self) -> Result<BlobWriter> {
-        todo!()
-    }
-
-    /// Stores a small blob.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// Removes a blob; `false` when it was not here.
-    pub fn remove(&self, digest: &Digest) -> Result<bool> {
-        let _ = digest;
-        todo!()
-    }
-
-    /// All blobs with their sizes in bytes, sorted.
-    pub fn list(&self) -> Result<Vec<(Digest, u64)>> {
-        todo!()
-    }
-}
-
-/// A blob being written to a temporary file; dropped without commit it leaves nothing.
+/// A store held alone; see [`Store::exclusive`].
 #[derive(Debug)]
-pub struct BlobWriter {
-    file: File,
+pub struct Exclusive<'a> {
+    lock: &'a FileLock,
 }
 
-impl BlobWriter {
-    /// fsync, verify against `expected` (digest and size), rename into place, fsync the directory.
-    pub fn commit(self, expected: Option<&Descriptor>) -> Result<(Digest, u64)> {
-        let _ = expected;
-        todo!()
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.downgrade(STORE_LOCK_PATIENCE) {
+            tracing::warn!(%error, "the store is used without its lock");
+        }
     }
 }
 
-impl Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+/// The name of a reference in `index.json`: a digest decides, so no tag beside it.
+fn entry_name(reference: &Reference) -> String {
+    match reference.digest() {
+        Some(digest) => format!("{}@{digest}", reference.name()),
+        None => reference.to_string(),
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+/// The shared lock; on a read-only disk it is taken on what is there, if anything is.
+fn lock_shared(path: &Path) -> Result<Option<FileLock>> {
+    match FileLock::acquire(path, Mode::Shared, STORE_LOCK_PATIENCE) {
+        Err(Error::ReadOnly { .. }) => {
+            match FileLock::acquire_existing(path, Mode::Shared, STORE_LOCK_PATIENCE) {
+                Err(Error::Io { source, .. })
+                    if matches!(
+                        source.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) =>
+                {
+                    Ok(None)
+                }
+                other => other.map(Some),
+            }
+        }
+        other => other.map(Some),
     }
 }
