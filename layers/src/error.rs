@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::spec::{Digest, SpecError};
+use crate::tar::TarProblem;
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,6 +33,26 @@ pub enum Error {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// Writing a stream (an archive, a pipe) failed.
+    #[error("cannot write {what}")]
+    Write {
+        /// Which stream.
+        what: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A tar is wrong, hostile or not supported; or an entry cannot stand in one.
+    #[error("bad tar entry \"{entry}\" near byte {offset}")]
+    Tar {
+        /// Its name as it stands in the archive, escaped and cut for messages; empty where none is known.
+        entry: String,
+        /// Where, in the uncompressed archive.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: TarProblem,
     },
     /// A document of the specifications is not what it should be.
     #[error(transparent)]
@@ -198,5 +219,26 @@ impl Error {
     /// This error as an `io::Error` of a stream, so that it survives `Read` and `Write`.
     pub fn into_stream(self) -> io::Error {
         io::Error::other(self)
+    }
+
+    /// For `map_err`: an error from writing a stream.
+    pub fn write_stream(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            Self::from_stream(source).unwrap_or_else(|source| Self::Write {
+                what: what.into(),
+                source,
+            })
+        }
+    }
+
+    /// A problem with the tar entry called `name`.
+    pub(crate) fn tar(name: &[u8], offset: u64, source: TarProblem) -> Self {
+        const SHOWN_BYTES: usize = 256;
+        let shown = name.get(..SHOWN_BYTES).unwrap_or(name);
+        Self::Tar {
+            entry: shown.escape_ascii().to_string(),
+            offset,
+            source,
+        }
     }
 }

@@ -1,0 +1,2 @@
+//! Tars both ways.
+mod roundtrip;
