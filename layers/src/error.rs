@@ -156,6 +156,20 @@ pub enum Error {
         /// What it says it is.
         media_type: String,
     },
+    /// What a name leads to is an artifact of another kind.
+    #[error("{digest} is an artifact of type {media_type:?}, not an image")]
+    NotAnImage {
+        /// Its manifest, or its config.
+        digest: Digest,
+        /// What it says it is.
+        media_type: String,
+    },
+    /// The store has no image of this name.
+    #[error("there is no image {reference} in the store")]
+    ImageMissing {
+        /// What was asked for.
+        reference: String,
+    },
     /// An index has no image for the platform.
     #[error("no image for {wanted}; there are images for: {offered}")]
     PlatformMissing {

@@ -1,23 +1,56 @@
 //! Images: where they come from, what the store keeps of them, and how they become whole.
+//!
+//! Invariants:
+//! - Layers are stored before the config, that before the manifest, that before the index; a tag
+//!   comes last and is not set here. So what a tag leads to is complete, and an operation that
+//!   fails leaves at most whole blobs and trees that nothing names (garbage collection's food).
+//! - A document is stored and named by its exact bytes.
+//! - A pending manifest never leaves the store: whoever sends an image away calls [`finalise`].
 
+mod closure;
+mod commit;
+mod fetch;
+mod gc;
+mod local;
+mod open;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::layer::LayerStack;
-use crate::progress::Observer;
-use crate::spec::{Descriptor, DiffId, ImageConfig, Index, Manifest, Platform, Raw, Reference};
-use crate::store::Store;
-use crate::stream::Compression;
+use crate::spec::{
+    Descriptor, DiffId, ImageConfig, ImageId, Index, Manifest, Platform, Raw, Reference,
+};
+
+pub use commit::{commit, finalise};
+pub use fetch::{fetch, stack};
+pub use gc::{Collected, Roots, collect_garbage};
+pub use open::{open, open_target};
+pub use verify::Problem;
+
+/// Largest image config read, in bytes. Real ones have some kilobytes; BuildKit's inline cache
+/// and long histories reach hundreds.
+pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
 /// Where images come from: a registry, a layout, an archive.
 pub trait ImageSource: Send + Sync {
     /// Manifest and config of an image, both verified; nothing else is fetched.
     /// Foreign errors arrive as `Error::Source`.
+    ///
+    /// # Errors
+    /// When there is no such image, none for the platform, or it cannot be got.
     fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage>;
 
     /// A blob's bytes, from its start; the caller verifies.
+    ///
+    /// # Errors
+    /// When the blob is not there or cannot be got.
     fn open(&self, reference: &Reference, blob: &Descriptor) -> Result<Box<dyn Read + Send>>;
 }
 
@@ -28,9 +61,11 @@ pub struct ResolvedImage {
     pub reference: Reference,
     /// The index that it was chosen from, if there is one.
     pub index: Option<Raw<Index>>,
-    /// Its manifest, by which it is tagged unless there is an index.
+    /// Its manifest, by which it is tagged unless there is an index. Where the source is a store
+    /// and the image was never compressed, its pending manifest.
     pub descriptor: Descriptor,
-    /// Its manifest.
+    /// Its manifest. Of a pending image: as it would be with plain layers, whose digests are
+    /// their diff IDs.
     pub manifest: Raw<Manifest>,
     /// Its config.
     pub config: Raw<ImageConfig>,
@@ -49,77 +84,48 @@ pub struct PendingManifest {
     /// Blobs already known to be this layer's (the base's), same order; never recompressed.
     pub blobs: Vec<Option<Descriptor>>,
     /// Annotations of the manifest to be.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub annotations: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// An image in the store, opened by what a tag names.
 #[derive(Debug, Clone)]
 pub struct StoredImage {
-    /// What the tag names: manifest or pending manifest (an index is resolved by platform).
+    /// Its manifest or pending manifest (an index is resolved by platform).
     pub descriptor: Descriptor,
+    /// The index that it was chosen from, if there is one.
+    pub index: Option<Raw<Index>>,
+    /// What `descriptor` names.
+    pub manifest: StoredManifest,
     /// Its config.
     pub config: Raw<ImageConfig>,
     /// The config's descriptor; its digest is the image ID.
     pub config_descriptor: Descriptor,
 }
 
-/// Opens the image that `reference` names in the store; `None` when there is none.
-pub fn open(
-    store: &Store,
-    reference: &Reference,
-    platform: &Platform,
-) -> Result<Option<StoredImage>> {
-    let _ = (store, reference, platform);
-    todo!()
+/// The two forms in which the store has a manifest.
+#[derive(Debug, Clone)]
+pub enum StoredManifest {
+    /// As it is pushed and exported.
+    Whole(Box<Raw<Manifest>>),
+    /// Some layers have no blob yet.
+    Pending(Box<PendingManifest>),
 }
 
-/// Stores config and pending manifest of a built image and returns the descriptor to tag.
-/// Where every layer has its blob already, that is the real manifest at once.
-pub fn commit(
-    store: &Store,
-    config: &Raw<ImageConfig>,
-    base: Option<&Manifest>,
-    annotations: std::collections::BTreeMap<String, String>,
-) -> Result<Descriptor> {
-    let _ = (store, config, base, annotations);
-    todo!()
-}
+impl StoredImage {
+    /// The digest of its config.
+    pub fn id(&self) -> ImageId {
+        ImageId(self.config_descriptor.digest.clone())
+    }
 
-/// Makes the image whole: compresses what is not, stores the manifest, re-points tags that named
-/// the pending form. A real manifest comes back as it is.
-pub fn finalise(
-    store: &Store,
-    image: &Descriptor,
-    compression: Option<Compression>,
-    threads: usize,
-    observer: &dyn Observer,
-) -> Result<Descriptor> {
-    let _ = (store, image, compression, threads, observer);
-    todo!()
-}
-
-/// Brings an image into the store: config, layers (blobs, and trees where `unpack`), manifest,
-/// index; several layers at once, what is here already not again. Sets no tag.
-pub fn fetch(
-    store: &Store,
-    source: &dyn ImageSource,
-    image: &ResolvedImage,
-    unpack: bool,
-    jobs: usize,
-    observer: &dyn Observer,
-) -> Result<Descriptor> {
-    let _ = (store, source, image, unpack, jobs, observer);
-    todo!()
-}
-
-/// The unpacked layers of an image in the store, unpacking from blobs what is not unpacked yet.
-pub fn stack(
-    store: &Store,
-    image: &StoredImage,
-    jobs: usize,
-    observer: &dyn Observer,
-) -> Result<LayerStack> {
-    let _ = (store, image, jobs, observer);
-    todo!()
+    /// Its layers, bottom first, with the blobs that its manifest names for them.
+    pub fn layers(&self) -> Vec<(DiffId, Option<Descriptor>)> {
+        let blobs: Vec<_> = match &self.manifest {
+            StoredManifest::Whole(manifest) => manifest.layers.iter().cloned().map(Some).collect(),
+            StoredManifest::Pending(pending) => pending.blobs.clone(),
+        };
+        // `open` has seen to it that there are as many of either.
+        let diff_ids = self.config.rootfs.diff_ids.iter().cloned();
+        diff_ids.zip(blobs).collect()
+    }
 }

@@ -164,6 +164,12 @@ impl Store {
         Ok(tags)
     }
 
+    /// Removes the temporary files of dead processes; returns how many. Opening does so too.
+    pub fn remove_leftovers(&self) -> u64 {
+        let dirs = [&self.blobs.ingest, &self.root];
+        dirs.into_iter().map(|dir| temp::remove_stale(dir)).sum()
+    }
+
     /// Holds the store alone until the guard is dropped, for what removes things.
     ///
     /// Other processes are kept out; other clones in this process are not, so the caller sees to

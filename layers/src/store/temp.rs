@@ -172,11 +172,11 @@ pub(crate) fn write_file(
 
 /// Removes the temporary files in `dir` whose owners are gone; returns how many. What cannot be
 /// removed (a read-only disk, somebody else's file) stays, without an error.
-pub(crate) fn remove_stale(dir: &Path) -> usize {
+pub(crate) fn remove_stale(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return 0;
     };
-    entries
+    let removed = entries
         .flatten()
         .filter(|entry| {
             entry
@@ -196,5 +196,6 @@ pub(crate) fn remove_stale(dir: &Path) -> usize {
             }
             is_stale
         })
-        .count()
+        .count();
+    removed as u64
 }

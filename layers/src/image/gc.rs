@@ -1,0 +1,130 @@
+//! Garbage collection: removes what no name leads to.
+//!
+//! Mark and sweep with the store held alone, so nothing can appear or be taken up in between.
+//! Records go before trees and these before blobs; whoever reads a record asks whether its blob
+//! is there, so being killed half-way leaves a sound store.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Problem;
+use super::closure::Closure;
+use crate::layer::LayerRecord;
+use crate::spec::{Descriptor, DiffId};
+use crate::store::Store;
+use crate::{Error, Result};
+
+/// What to keep beside everything that `index.json` names.
+#[derive(Debug, Clone, Default)]
+pub struct Roots {
+    /// Documents (manifests, indexes, pending manifests) or single blobs. Default: none.
+    pub descriptors: Vec<Descriptor>,
+    /// Stacks of layers, bottom first, as the build cache remembers them. Default: none.
+    pub stacks: Vec<Vec<DiffId>>,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Layer trees.
+    pub trees: u64,
+    /// Layer records.
+    pub records: u64,
+    /// Leftovers of dead processes.
+    pub leftovers: u64,
+    /// Trees that could not be removed, because they were made in another user namespace.
+    pub trees_kept: u64,
+}
+
+/// Removes every blob, tree and record that neither `index.json` nor `roots` leads to.
+///
+/// No other process may use the store meanwhile, nor any other part of this one.
+///
+/// # Errors
+/// [`Error::Locked`] when the store is in use for longer than `patience`; what is wrong with a
+/// document that cannot be read, because what it keeps is not known then: nothing is removed.
+pub fn collect_garbage(store: &Store, roots: &Roots, patience: Duration) -> Result<Collected> {
+    let _alone = store.exclusive(patience)?;
+    let mut closure = Closure::walk(store, &roots.descriptors)?;
+    for problem in std::mem::take(&mut closure.problems) {
+        match problem {
+            Problem::DocumentInvalid { error, .. } => return Err(error),
+            missing => tracing::warn!(%missing, "the store is not whole"),
+        }
+    }
+    for stack in &roots.stacks {
+        closure.add_stack(stack);
+    }
+    let mut collected = Collected::default();
+    sweep_records(store, &mut closure, &mut collected)?;
+    sweep_trees(store, &closure, &mut collected)?;
+    for (digest, size_bytes) in store.blobs().list()? {
+        if !closure.blobs.contains(&digest) && store.blobs().remove(&digest)? {
+            collected.blobs += 1;
+            collected.blob_bytes += size_bytes;
+        }
+    }
+    collected.leftovers = store.remove_leftovers();
+    Ok(collected)
+}
+
+/// Removes the records of layers that are not kept, and keeps the blobs of those that are.
+fn sweep_records(store: &Store, closure: &mut Closure, collected: &mut Collected) -> Result<()> {
+    let records = store.records::<LayerRecord>("layers/v1");
+    for key in records.keys()? {
+        if closure.diff_ids.contains(&DiffId(key.clone())) {
+            let blobs = records
+                .get(&key)?
+                .into_iter()
+                .flat_map(|record| record.blobs);
+            closure.blobs.extend(blobs.map(|blob| blob.digest));
+        } else if records.remove(&key)? {
+            collected.records += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the trees (of every flavour) whose layer or chain is not kept.
+fn sweep_trees(store: &Store, closure: &Closure, collected: &mut Collected) -> Result<()> {
+    let by_diff = closure
+        .diff_ids
+        .iter()
+        .map(|id| id.digest().hex().to_owned());
+    let by_chain = closure
+        .chains
+        .iter()
+        .map(|id| format!("chain-{}", id.digest().hex()));
+    let kept: BTreeSet<String> = by_diff.chain(by_chain).collect();
+    for tree in super::verify::tree_directories(store)? {
+        let name = tree.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| kept.contains(name)) {
+            continue;
+        }
+        match remove_tree(store, &tree) {
+            Ok(()) => collected.trees += 1,
+            Err(error) => {
+                tracing::warn!(path = %tree.display(), %error, "a tree cannot be removed");
+                collected.trees_kept += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Away at once for every reader, then removed at leisure. In `snapshots/` whatever is left by a
+/// kill is swept like any dead process's work.
+fn remove_tree(store: &Store, tree: &Path) -> Result<()> {
+    let snapshots = store.root().join("snapshots");
+    let name = tree.file_name().unwrap_or_default().to_string_lossy();
+    let doomed = snapshots.join(format!("doomed-{name}-{}", std::process::id()));
+    fs::create_dir_all(&snapshots).map_err(Error::write("create directory", &snapshots))?;
+    fs::rename(tree, &doomed).map_err(Error::write("remove", tree))?;
+    fs::remove_dir_all(&doomed).map_err(Error::write("remove", &doomed))
+}
