@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::Problem;
 use super::open::{read_config, read_document, read_pending};
+use super::{LayerAndBlob, Problem};
 use crate::spec::{ChainId, Descriptor, DiffId, Digest, Document, Manifest, MediaType};
 use crate::store::Store;
 use crate::{Error, Result};
@@ -18,7 +18,7 @@ pub(super) struct Closure {
     /// Stacks of layers.
     pub(super) chains: BTreeSet<ChainId>,
     /// Stacks of pending images with the blobs they know, which nothing but the store can make whole.
-    pub(super) pending: Vec<(Digest, Vec<(DiffId, Option<Descriptor>)>)>,
+    pub(super) pending: Vec<(Digest, Vec<LayerAndBlob>)>,
     /// What is missing or cannot be read.
     pub(super) problems: Vec<Problem>,
 }

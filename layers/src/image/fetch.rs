@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::open::check_layer_count;
 use super::pool::{self, Cancel};
-use super::{ImageSource, ResolvedImage, StoredImage};
+use super::{ImageSource, LayerAndBlob, ResolvedImage, StoredImage};
 use crate::layer::{self, LayerStack, Unpacked};
 use crate::progress::{Event, Observer, Outcome};
 use crate::spec::{Descriptor, DiffId, MediaType, Reference};
@@ -97,9 +97,6 @@ pub fn stack(
     })
 }
 
-/// A layer and the blob that the manifest names for it.
-type Layer = (DiffId, Option<Descriptor>);
-
 /// Where bodies come from.
 struct Origin<'a> {
     store: &'a Store,
@@ -122,7 +119,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Blobs only.
-    fn store_all(&self, layers: &[Layer], jobs: usize) -> Result<()> {
+    fn store_all(&self, layers: &[LayerAndBlob], jobs: usize) -> Result<()> {
         let mut blobs: Vec<_> = layers.iter().filter_map(|(_, blob)| blob.clone()).collect();
         blobs.sort_by(|a, b| (b.size, &a.digest).cmp(&(a.size, &b.digest)));
         blobs.dedup_by(|a, b| a.digest == b.digest);
@@ -130,7 +127,7 @@ impl<'a> Origin<'a> {
     }
 
     /// Blobs and trees. What could not be unpacked on its own is unpacked afterwards, bottom up.
-    fn unpack_all(&self, layers: &[Layer], jobs: usize) -> Result<()> {
+    fn unpack_all(&self, layers: &[LayerAndBlob], jobs: usize) -> Result<()> {
         let mut work = Vec::new();
         let diff_ids: Vec<_> = layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
         let mut below = true;
@@ -175,7 +172,7 @@ impl<'a> Origin<'a> {
         self.unpack_dependent(layers)
     }
 
-    fn unpack_dependent(&self, layers: &[Layer]) -> Result<()> {
+    fn unpack_dependent(&self, layers: &[LayerAndBlob]) -> Result<()> {
         let diff_ids: Vec<_> = layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
         let mut stack = LayerStack::default();
         for (place, (diff_id, blob)) in layers.iter().enumerate() {

@@ -103,6 +103,9 @@ pub struct StoredImage {
     pub config_descriptor: Descriptor,
 }
 
+/// A layer and the blob that a manifest names for it.
+pub type LayerAndBlob = (DiffId, Option<Descriptor>);
+
 /// The two forms in which the store has a manifest.
 #[derive(Debug, Clone)]
 pub enum StoredManifest {
@@ -119,7 +122,7 @@ impl StoredImage {
     }
 
     /// Its layers, bottom first, with the blobs that its manifest names for them.
-    pub fn layers(&self) -> Vec<(DiffId, Option<Descriptor>)> {
+    pub fn layers(&self) -> Vec<LayerAndBlob> {
         let blobs: Vec<_> = match &self.manifest {
             StoredManifest::Whole(manifest) => manifest.layers.iter().cloned().map(Some).collect(),
             StoredManifest::Pending(pending) => pending.blobs.clone(),

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::closure::Closure;
-use super::pool;
+use super::{LayerAndBlob, pool};
 use crate::layer;
-use crate::spec::{ChainId, Descriptor, DiffId, Digest, Hasher};
+use crate::spec::{ChainId, DiffId, Digest, Hasher};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -163,7 +163,7 @@ fn hash_blob(store: &Store, digest: &Digest) -> Result<Option<Digest>> {
 fn verify_pending(
     store: &Store,
     needed_by: &Digest,
-    layers: &[(DiffId, Option<Descriptor>)],
+    layers: &[LayerAndBlob],
     trees: &[PathBuf],
     problems: &mut Vec<Problem>,
 ) -> Result<()> {

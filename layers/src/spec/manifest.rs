@@ -106,6 +106,10 @@ impl Index {
 
 /// What a reference can lead to: one image, or an index of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful are alive at once, and a box would be in everybody's way"
+)]
 pub enum Document {
     /// One image (or artifact).
     Manifest(Raw<Manifest>),

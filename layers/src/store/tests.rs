@@ -405,7 +405,7 @@ fn records_are_kept_and_torn_ones_are_absent() {
     assert!(records.keys().unwrap().is_empty());
     records.put(&key, &vec![1, 2]).unwrap();
     assert_eq!(records.get(&key).unwrap(), Some(vec![1, 2]));
-    assert_eq!(records.keys().unwrap(), [key.clone()]);
+    assert_eq!(records.keys().unwrap(), std::slice::from_ref(&key));
     for torn in ["", "[1,", "{}"] {
         fs::write(records.path(&key), torn).unwrap();
         assert_eq!(records.get(&key).unwrap(), None, "{torn}");
