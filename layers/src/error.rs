@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::spec::{Digest, SpecError};
 use crate::tar::TarProblem;
+use crate::tree::TreeError;
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +58,9 @@ pub enum Error {
     /// A document of the specifications is not what it should be.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// An entry, a tree or an entry list is not what it should be.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
     /// The bytes of a blob have another digest than its descriptor says.
     #[error("the content of {expected} has the digest {actual}")]
     DigestMismatch {

@@ -2,8 +2,27 @@
 //!
 //! Knows nothing of tar: applying consumes entries, a diff yields them.
 
+mod apply;
+mod dir;
 mod entry;
+mod error;
+mod list;
+mod lower;
+mod overlay_marks;
 mod path;
+mod remove;
+mod root_dir;
+mod xattr;
 
+pub use apply::{
+    Applied, AppliedTree, Applier, ApplyOptions, ApplyStatistics, ContentDigests, Finished,
+    Missing, NotSelfContained,
+};
+pub use dir::{Dir, FileType, Name, Node, Stat};
 pub use entry::{Entry, EntryKind, Flavour, MODE_BITS, Timestamp};
+pub use error::{Refusal, TreeError};
+pub use list::{EntryList, LIST_HEADER, MAX_LIST_BYTES};
+pub use lower::{LowerView, NoLower};
 pub use path::{EntryPath, MAX_PART_BYTES, MAX_PATH_BYTES, PathError};
+pub use root_dir::{MAX_SYMLINKS, RootDir};
+pub use xattr::{MAX_XATTR_BYTES, MAX_XATTR_LIST_BYTES, Xattrs};
