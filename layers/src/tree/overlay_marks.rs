@@ -54,7 +54,11 @@ pub(super) struct Marks {
 /// # Errors
 /// Marks of features that our mount options rule out: the directory does not hold what the mount
 /// showed.
-pub(super) fn take(xattrs: &mut Xattrs, flavour: Flavour, path: &super::EntryPath) -> Result<Marks> {
+pub(super) fn take(
+    xattrs: &mut Xattrs,
+    flavour: Flavour,
+    path: &super::EntryPath,
+) -> Result<Marks> {
     let prefix = match flavour {
         Flavour::Root => TRUSTED,
         Flavour::SubIds | Flavour::SingleId => USER,

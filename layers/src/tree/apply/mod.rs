@@ -44,7 +44,9 @@ use tracing::debug;
 use crate::{Error, Result};
 
 use super::overlay_marks;
-use super::{Entry, EntryKind, EntryList, EntryPath, Flavour, LowerView, Refusal, RootDir, TreeError};
+use super::{
+    Entry, EntryKind, EntryList, EntryPath, Flavour, LowerView, Refusal, RootDir, TreeError,
+};
 
 use disk::Disk;
 use model::{Model, Thing};
@@ -283,7 +285,10 @@ impl<'a> Applier<'a> {
             Thing::Directory { .. } => (true, true),
             Thing::File(_) => {
                 let file = self.model.file(path);
-                (true, file.is_some_and(|(_, file)| self.disk.holds(&file.kind)))
+                (
+                    true,
+                    file.is_some_and(|(_, file)| self.disk.holds(&file.kind)),
+                )
             }
         };
         if on_disk {

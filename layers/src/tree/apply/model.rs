@@ -150,10 +150,12 @@ impl Model {
     pub(super) fn directories(
         &self,
     ) -> impl DoubleEndedIterator<Item = (&EntryPath, &Entry, bool)> {
-        self.slots.iter().filter_map(|(path, slot)| match &slot.thing {
-            Thing::Directory { entry, .. } => Some((path, &**entry, slot.hides_lower())),
-            _ => None,
-        })
+        self.slots
+            .iter()
+            .filter_map(|(path, slot)| match &slot.thing {
+                Thing::Directory { entry, .. } => Some((path, &**entry, slot.hides_lower())),
+                _ => None,
+            })
     }
 
     /// The first directory that nothing has described; the root does not count.

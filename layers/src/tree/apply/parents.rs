@@ -61,7 +61,12 @@ impl Applier<'_> {
         Ok(parent.join(name).map_err(TreeError::path(name))?)
     }
 
-    fn walk(&mut self, path: &EntryPath, wanted_by: &EntryPath, create: Create) -> Result<EntryPath> {
+    fn walk(
+        &mut self,
+        path: &EntryPath,
+        wanted_by: &EntryPath,
+        create: Create,
+    ) -> Result<EntryPath> {
         let refused = |reason| TreeError::refused(wanted_by, reason);
         let mut todo: VecDeque<Vec<u8>> = path.parts().map(<[u8]>::to_vec).collect();
         let mut here = EntryPath::ROOT;
@@ -137,9 +142,9 @@ impl Applier<'_> {
             return Ok(None);
         };
         let hidden = self.model.get(path).is_some_and(|slot| slot.whiteout)
-            || path.ancestors().any(|ancestor| {
-                self.model.get(&ancestor).is_some_and(Slot::hides_lower)
-            });
+            || path
+                .ancestors()
+                .any(|ancestor| self.model.get(&ancestor).is_some_and(Slot::hides_lower));
         if hidden {
             return Ok(None);
         }
