@@ -1,2 +1,5 @@
 //! Tars both ways.
+mod foreign;
+mod hostile;
+mod peers;
 mod roundtrip;

@@ -112,7 +112,7 @@ pub(super) fn samples() -> Vec<Entry> {
         file(b"block", 512),
         file(b"na\xffme", 5),
         file(&long, 5),
-        entry(&[&long[..], b"/dir"].concat(), Directory),
+        entry(&[&long[..], b"-dir"].concat(), Directory),
         entry(
             b"long-link",
             Symlink {
