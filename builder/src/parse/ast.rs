@@ -395,6 +395,8 @@ pub struct Onbuild {
     /// What goes into the image config: the trigger's logical line, bodies of here-documents after it.
     /// [`parse_trigger`](super::parse_trigger) reads it back.
     pub expression: String,
-    /// The trigger; `None` when a child build could not parse it (that is a warning here).
+    /// The trigger; `None` when a child build could not parse it.
     pub trigger: Option<Box<Instruction>>,
+    /// Why it could not: only a warning here, for this image itself builds.
+    pub problem: Option<Box<Diagnostic>>,
 }

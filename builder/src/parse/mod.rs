@@ -7,10 +7,23 @@
 
 mod ast;
 mod diagnostic;
+mod directive;
+mod duration;
 mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod json;
+mod lines;
 mod mount;
+mod reader;
+mod size;
 mod span;
 mod stages;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod words;
 
 pub use ast::{
     Add, ArgDeclaration, CommandLine, Copy, Directives, Dockerfile, Flag, From, Healthcheck,
@@ -18,7 +31,9 @@ pub use ast::{
     Run, Security, Transfer, TransferSource,
 };
 pub use diagnostic::{Diagnostic, Label, ParseError, Severity, Style};
-pub use expand::{Environment, ExpandError, Expanded, Expander};
+pub use expand::{
+    EmptyEnvironment, Environment, ExpandError, Expanded, Expander, MAX_EXPANDED_BYTES, MAX_NESTING,
+};
 pub use mount::{CacheSharing, Mount, MountType, RunMount};
 pub use span::{Position, SourceText, Span, Spanned, Word};
 pub use stages::{Stage, StageRef, find_stage};
@@ -28,8 +43,7 @@ pub use stages::{Stage, StageRef, find_stage};
 /// # Errors
 /// Everything found wrong with it, as one value that can be rendered.
 pub fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> {
-    let _ = (bytes, name);
-    todo!()
+    reader::parse(bytes, name)
 }
 
 /// Parses one `ONBUILD` trigger as it stands in an image config (escape character: backslash).
@@ -40,6 +54,5 @@ pub fn parse_trigger(
     expression: &str,
     name: &str,
 ) -> Result<(SourceText, Instruction), ParseError> {
-    let _ = (expression, name);
-    todo!()
+    reader::parse_trigger(expression, name)
 }

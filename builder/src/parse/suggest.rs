@@ -1,0 +1,66 @@
+//! The near word for a misspelt one.
+
+/// Words further away than this are no help.
+const FARTHEST: usize = 2;
+
+/// The option nearest to `word`, if it is at most two edits away; the first of equals.
+///
+/// `None` if `word` is itself an option: then the mistake is another one.
+pub(super) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let mut best: Option<(&str, usize)> = None;
+    for option in options {
+        if option == word {
+            return None;
+        }
+        let Some(distance) = distance(word, option) else {
+            continue;
+        };
+        if best.is_none_or(|(_, nearest)| distance < nearest) {
+            best = Some((option, distance));
+        }
+    }
+    best.map(|(option, _)| option.to_owned())
+}
+
+/// As [`near`], but case counts for nothing and the answer is in the case of `word`.
+pub(super) fn near_any_case<'a>(
+    word: &str,
+    options: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
+    let lower: Vec<String> = options.into_iter().map(str::to_lowercase).collect();
+    let found = near(&word.to_lowercase(), lower.iter().map(String::as_str))?;
+    let is_lower = word == word.to_lowercase();
+    Some(if is_lower {
+        found
+    } else {
+        found.to_uppercase()
+    })
+}
+
+/// Edit distance, or `None` above [`FARTHEST`].
+fn distance(left: &str, right: &str) -> Option<usize> {
+    let left: Vec<char> = left.chars().collect();
+    let right: Vec<char> = right.chars().collect();
+    if left.len().abs_diff(right.len()) > FARTHEST {
+        return None;
+    }
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (at, from) in left.iter().enumerate() {
+        let mut diagonal = at;
+        let mut before = at + 1;
+        if let Some(first) = row.first_mut() {
+            *first = before;
+        }
+        for (to, cell) in right.iter().zip(row.iter_mut().skip(1)) {
+            let substitution = diagonal + usize::from(from != to);
+            diagonal = *cell;
+            before = substitution.min(before + 1).min(*cell + 1);
+            *cell = before;
+        }
+        // Nothing later can be nearer than the best of this row.
+        if row.iter().min().is_some_and(|least| *least > FARTHEST) {
+            return None;
+        }
+    }
+    row.last().copied().filter(|distance| *distance <= FARTHEST)
+}
