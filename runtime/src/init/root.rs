@@ -1,0 +1,269 @@
+//! From the host's file systems to the container's.
+//!
+//! ```text
+//! /                 the host's root, until pivot_root
+//! └─ scratch        a tmpfs over it that nobody else sees: generated files, the empty directory
+//!    └─ root        the container's root, with all its mounts, made through descriptors only
+//! ```
+//! What can only be refused by the machine (a fresh /proc) comes first, before the root file system
+//! is attached, so that the launcher can try again without it.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+
+use crate::cgroup;
+use crate::error::{At, Failure, Refusal, Stage};
+use crate::in_root::{self, Kind};
+use crate::init::devices::{self, Console};
+use crate::init::monitor::Descriptors;
+use crate::mounts;
+use crate::plan::{Plan, PlannedMount, PlannedRoot, PlannedSource};
+
+/// What the rest of the way needs of the new root.
+pub(crate) struct Entered {
+    /// The working directory.
+    pub(crate) cwd: OwnedFd,
+    /// The terminal, where one is wanted.
+    pub(crate) console: Option<Console>,
+}
+
+/// Things of the host and of our own that get mounted inside.
+struct Sources {
+    /// The host's /dev/null, which hides files.
+    null: OwnedFd,
+    /// An empty directory, which hides directories.
+    empty: OwnedFd,
+    /// Generated files, then extra mounts, each detached, with where they go.
+    mounts: Vec<(OwnedFd, PathBuf)>,
+}
+
+/// Builds the container's root and enters it. Mount points that had to be made are added to
+/// `created`.
+pub(crate) fn enter(
+    plan: &Plan,
+    mut descriptors: Descriptors,
+    created: &mut Vec<PathBuf>,
+) -> Result<Entered, Failure> {
+    // Nothing we mount may appear outside, whatever the host's mounts propagate.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).at(Stage::Root, "/")?;
+    let proc = open_proc(plan)?;
+    let scratch = mounts::new_tmpfs(None, 0o700, mounts::HARDENED).at(Stage::Root, "tmpfs")?;
+    let host_root = open_host("/").at(Stage::Root, "/")?;
+    mounts::attach(&scratch, host_root).at(Stage::Root, "/")?;
+    let sources = open_sources(plan, &mut descriptors, &scratch)?;
+    let host_devices = devices::HostDevices::open();
+
+    let root = attach_root(plan, &mut descriptors, &scratch)?;
+    drop(descriptors);
+    let place = in_root::open_top_directory(&root, "proc", created)?;
+    mounts::attach(proc, place).at(Stage::Mount, "/proc")?;
+    mount_sys(plan, &root, created)?;
+    let console = devices::fill(plan, &root, host_devices, created)?;
+    for (mount, target) in sources.mounts {
+        let kind = Kind::of(&mount).at(Stage::MountPoint, &target)?;
+        let place = in_root::open_or_create(&root, &target, kind, created)?;
+        mounts::attach(mount, place).at(Stage::Mount, &target)?;
+    }
+    for path in &plan.masked_paths {
+        mask(&root, path.as_path(), &sources.null, &sources.empty)?;
+    }
+    for path in &plan.read_only_paths {
+        make_read_only(&root, path.as_path())?;
+    }
+    // A directory made here is the image's business, not a mount point.
+    let cwd = plan.process.cwd.as_path();
+    let cwd = in_root::open_or_create(&root, cwd, Kind::Directory, &mut Vec::new()).map_err(
+        |failure| Failure {
+            stage: Stage::WorkingDirectory,
+            ..failure
+        },
+    )?;
+    if plan.read_only_root {
+        mounts::add_attributes_here(&root, libc::MOUNT_ATTR_RDONLY).at(Stage::Root, "/")?;
+    }
+    pivot(&root)?;
+    Ok(Entered { cwd, console })
+}
+
+fn open_host(path: impl AsRef<Path>) -> std::io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        path.as_ref(),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
+}
+
+fn open_proc(plan: &Plan) -> Result<OwnedFd, Failure> {
+    if plan.own_pids {
+        mounts::new_filesystem("proc", &[], mounts::HARDENED).at(Stage::MountProc, "/proc")
+    } else {
+        mounts::clone_tree(CWD, "/proc").at(Stage::Mount, "/proc")
+    }
+}
+
+fn open_sources(
+    plan: &Plan,
+    descriptors: &mut Descriptors,
+    scratch: &OwnedFd,
+) -> Result<Sources, Failure> {
+    let null = open_host("/dev/null").at(Stage::MountSource, "/dev/null")?;
+    let empty = in_root::create_directory(scratch, "empty", 0o755).at(Stage::Root, "empty")?;
+    let mut mounts = Vec::with_capacity(plan.files.len() + plan.mounts.len());
+    for (index, file) in plan.files.iter().enumerate() {
+        let name = format!("file{index}");
+        let target = file.target.as_path();
+        let written = in_root::create_file(scratch, &name).at(Stage::MountSource, target)?;
+        File::from(written)
+            .write_all(file.content.as_bytes())
+            .at(Stage::MountSource, target)?;
+        let mount = mounts::clone_tree(scratch, &name).at(Stage::MountSource, target)?;
+        mounts.push((mount, target.to_path_buf()));
+    }
+    for mount in &plan.mounts {
+        let source = open_source(mount, descriptors)?;
+        mounts.push((source, mount.target.as_path().to_path_buf()));
+    }
+    Ok(Sources {
+        null,
+        empty,
+        mounts,
+    })
+}
+
+fn open_source(mount: &PlannedMount, descriptors: &mut Descriptors) -> Result<OwnedFd, Failure> {
+    let target = mount.target.as_path();
+    let source = match &mount.source {
+        PlannedSource::Bind(path) => {
+            mounts::clone_tree(CWD, path.as_os_str()).at(Stage::MountSource, path.as_path())?
+        }
+        PlannedSource::Detached(slot) => {
+            let source = descriptors.take(*slot)?;
+            mounts::make_private(&source).at(Stage::MountSource, target)?;
+            source
+        }
+        PlannedSource::Tmpfs { size_bytes, mode } => {
+            mounts::new_tmpfs(*size_bytes, *mode, mounts::HARDENED).at(Stage::Mount, target)?
+        }
+    };
+    if mount.read_only {
+        mounts::add_attributes(&source, libc::MOUNT_ATTR_RDONLY).at(Stage::Mount, target)?;
+    }
+    Ok(source)
+}
+
+fn attach_root(
+    plan: &Plan,
+    descriptors: &mut Descriptors,
+    scratch: &OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let root = match &plan.root {
+        PlannedRoot::Detached(slot) => {
+            let root = descriptors.take(*slot)?;
+            mounts::make_private(&root).at(Stage::Root, "/")?;
+            root
+        }
+        PlannedRoot::Directory(path) => {
+            mounts::clone_tree(CWD, path.as_os_str()).at(Stage::Root, path.as_path())?
+        }
+    };
+    if Kind::of(&root).at(Stage::Root, "/")? != Kind::Directory {
+        return Err(Failure::refused(Stage::Root, "/", Refusal::KindMismatch));
+    }
+    let place = in_root::create_directory(scratch, "root", 0o755).at(Stage::Root, "root")?;
+    mounts::attach(&root, place).at(Stage::Root, "/")?;
+    Ok(root)
+}
+
+fn mount_sys(plan: &Plan, root: &OwnedFd, created: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let place = in_root::open_top_directory(root, "sys", created)?;
+    let attributes = mounts::HARDENED | libc::MOUNT_ATTR_RDONLY;
+    // A fresh one shows the devices of the network namespace it is made in, so it needs one of our
+    // own; and it is refused where parts of the host's are hidden from us.
+    let fresh = plan
+        .own_network
+        .then(|| mounts::new_filesystem("sysfs", &[], attributes));
+    let sys = match fresh {
+        Some(Ok(sys)) => sys,
+        _ => {
+            let sys = mounts::clone_tree(CWD, "/sys").at(Stage::MountSource, "/sys")?;
+            mounts::add_attributes(&sys, attributes).at(Stage::Mount, "/sys")?;
+            sys
+        }
+    };
+    mounts::attach(sys, &place).at(Stage::Mount, "/sys")?;
+    if let Some(view) = cgroup::own_view() {
+        let path = Path::new("/sys/fs/cgroup");
+        let place = in_root::open(root, path).at(Stage::MountPoint, path)?;
+        mounts::attach(view, place).at(Stage::Mount, path)?;
+    }
+    Ok(())
+}
+
+/// Hides a path, if it exists.
+fn mask(root: &OwnedFd, path: &Path, null: &OwnedFd, empty: &OwnedFd) -> Result<(), Failure> {
+    let Some(place) = open_existing(root, path)? else {
+        return Ok(());
+    };
+    let cover = match Kind::of(&place).at(Stage::ProtectPath, path)? {
+        Kind::File => mounts::clone_tree(null, "").at(Stage::ProtectPath, path)?,
+        Kind::Directory => {
+            let cover = mounts::clone_tree(empty, "").at(Stage::ProtectPath, path)?;
+            mounts::add_attributes(&cover, libc::MOUNT_ATTR_RDONLY).at(Stage::ProtectPath, path)?;
+            cover
+        }
+    };
+    mounts::attach(cover, place).at(Stage::ProtectPath, path)
+}
+
+/// Makes a path read-only, if it exists.
+fn make_read_only(root: &OwnedFd, path: &Path) -> Result<(), Failure> {
+    let Some(place) = open_existing(root, path)? else {
+        return Ok(());
+    };
+    let copy = mounts::clone_tree(&place, "").at(Stage::ProtectPath, path)?;
+    mounts::add_attributes(&copy, libc::MOUNT_ATTR_RDONLY).at(Stage::ProtectPath, path)?;
+    mounts::attach(copy, place).at(Stage::ProtectPath, path)
+}
+
+fn open_existing(root: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>, Failure> {
+    match in_root::open(root, path) {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).at(Stage::ProtectPath, path),
+    }
+}
+
+/// Makes `root` the root of this mount namespace and lets go of the host's.
+fn pivot(root: impl AsFd) -> Result<(), Failure> {
+    rustix::process::fchdir(&root).at(Stage::Pivot, "/")?;
+    // With both names the same, the old root ends up on top of the new one, where it can be
+    // unmounted without a directory for it (pivot_root(2), NOTES).
+    rustix::process::pivot_root(".", ".").at(Stage::Pivot, "/")?;
+    // The topmost goes first: our scratch, which lies on the host's root, then that.
+    for _ in ["scratch", "host"] {
+        rustix::mount::unmount(".", UnmountFlags::DETACH).at(Stage::Pivot, "/")?;
+    }
+    rustix::process::chdir("/").at(Stage::Pivot, "/")?;
+    // Should anything else have lain there, the host would still be in reach. `..` of the root is
+    // what is mounted on top of it.
+    let inside = mount_id(&root, "").at(Stage::Pivot, "/")?;
+    let above = mount_id(rustix::fs::CWD, "/..").at(Stage::Pivot, "/")?;
+    if inside != above {
+        return Err(Failure::refused(Stage::Pivot, "/", Refusal::OutsideRoot));
+    }
+    Ok(())
+}
+
+fn mount_id(directory: impl AsFd, path: &str) -> std::io::Result<u64> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let mask = rustix::fs::StatxFlags::MNT_ID;
+    Ok(rustix::fs::statx(directory, path, flags, mask)?.stx_mnt_id)
+}
