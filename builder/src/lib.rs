@@ -7,6 +7,8 @@
 mod build;
 mod error;
 mod executor;
+pub mod glob;
+pub mod ignore;
 pub mod parse;
 mod remote;
 mod request;

@@ -36,5 +36,5 @@ pub(super) fn parse(text: &str) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "in range and not negative, as just checked"
     )]
-    (bytes.is_finite() && bytes >= 0.0 && bytes < 9.0e18).then_some(bytes as u64)
+    (0.0..9.0e18).contains(&bytes).then_some(bytes as u64)
 }
