@@ -452,6 +452,12 @@ const ROWS: &[Row] = &[
     (
         "a/b;!a",
         "a/b",
+        true,
+        "moby: a walk skips an exception that changes nothing about the parent",
+    ),
+    (
+        "a;a/b;!a",
+        "a/b",
         false,
         "moby: an exception on a parent counts for what is below",
     ),
