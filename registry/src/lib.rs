@@ -1,1 +1,31 @@
-//! stub
+//! Registries and archives: the ways in and out of the local store.
+//!
+//! [`Client`] talks to registries (distribution-spec, and Docker's schema 2 and tokens), blocking;
+//! the async engine inside is private and starts at the first request.
+
+mod auth;
+mod blob;
+mod challenge;
+mod client;
+mod credentials;
+mod error;
+mod http;
+mod manage;
+mod pull;
+mod push;
+mod redirect;
+mod registries;
+mod retry;
+mod secret;
+mod sources;
+mod upload;
+
+pub use challenge::{Challenge, parse_challenges};
+pub use client::{Client, ClientOptions, TlsPolicy};
+pub use credentials::{Credential, CredentialEnvironment, Stored};
+pub use error::{Cause, Error, NetworkFailure, Result, ServerMessage};
+pub use http::{Proxies, Timeouts};
+pub use push::PushReport;
+pub use registries::{Registries, RegistriesEnvironment};
+pub use retry::RetryPolicy;
+pub use secret::{SafeUrl, Secret};
