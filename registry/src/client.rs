@@ -16,7 +16,7 @@ use crate::redirect::{Home, follow};
 use crate::registries::{Endpoint, Registries};
 use crate::retry::{self, RetryPolicy};
 use crate::secret::SafeUrl;
-use crate::sources::SourceRecords;
+use crate::sources::BlobSources;
 
 /// Where Docker Hub's registry is.
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
@@ -50,9 +50,9 @@ pub struct ClientOptions {
     pub timeouts: Timeouts,
     /// Default as [`RetryPolicy`] says.
     pub retry: RetryPolicy,
-    /// Directory where to note which repositories have which blob, for mounting across
-    /// repositories. Default none: no notes.
-    pub source_records: Option<PathBuf>,
+    /// Where to note which repositories have which blob, for mounting across repositories.
+    /// Default none: no notes.
+    pub sources: Option<BlobSources>,
 }
 
 impl Default for ClientOptions {
@@ -69,7 +69,7 @@ impl Default for ClientOptions {
             proxies: Proxies::default(),
             timeouts: Timeouts::default(),
             retry: RetryPolicy::default(),
-            source_records: None,
+            sources: None,
         }
     }
 }
@@ -86,7 +86,6 @@ pub struct Client {
 pub(crate) struct Inner {
     pub(crate) options: ClientOptions,
     pub(crate) http: Http,
-    pub(crate) sources: Option<SourceRecords>,
     hosts: Mutex<HashMap<(String, bool), Arc<HostState>>>,
     credentials: Mutex<HashMap<String, Option<Credential>>>,
     /// Which of its endpoints a repository was last found at.
@@ -118,7 +117,6 @@ impl Client {
         });
         Ok(Self {
             inner: Arc::new(Inner {
-                sources: options.source_records.clone().map(SourceRecords::new),
                 http,
                 options,
                 hosts: Mutex::default(),

@@ -29,3 +29,4 @@ pub use push::PushReport;
 pub use registries::{Registries, RegistriesEnvironment};
 pub use retry::RetryPolicy;
 pub use secret::{SafeUrl, Secret};
+pub use sources::BlobSources;

@@ -120,7 +120,7 @@ impl Client {
     ) -> Result<impl Read + Send + use<>> {
         self.at_endpoints(reference, |endpoint| {
             let reader = BlobReader::open(self, endpoint, blob)?;
-            if let Some(sources) = &self.inner.sources
+            if let Some(sources) = &self.inner.options.sources
                 && blob.media_type.is_layer()
                 && !endpoint.is_mirror
             {

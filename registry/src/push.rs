@@ -218,7 +218,7 @@ impl Client {
         };
         let result = upload.run();
         if result.is_ok()
-            && let Some(sources) = &self.inner.sources
+            && let Some(sources) = &self.inner.options.sources
         {
             sources.note(&blob.digest, &endpoint.host, &endpoint.repository);
         }

@@ -134,7 +134,7 @@ mod tests {
             Some(Duration::from_secs(10))
         );
         assert_eq!(
-            parse_retry_after("Sun, 06 Nov 1993 08:49:47 GMT", now),
+            parse_retry_after("Sat, 06 Nov 1993 08:49:47 GMT", now),
             Some(Duration::ZERO)
         );
         assert_eq!(parse_retry_after("soon", now), None);

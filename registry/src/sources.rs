@@ -1,52 +1,43 @@
 //! Notes of which repositories were seen to have which blob, so that a push can mount it from
 //! there instead of uploading it.
 //!
-//! ```text
-//! <directory>/v1/<algorithm>/<hex>    one `registry/repository` a line, latest first
-//! ```
 //! Best effort: a note may be lost or wrong, then the blob is uploaded. Nothing here ever fails a
 //! push or a pull.
 
-use std::io::Write;
-use std::path::PathBuf;
-
+use serde::{Deserialize, Serialize};
 use wythe_layers::spec::Digest;
+use wythe_layers::store::{Records, Store};
 
+/// The kind of record, in the store.
+const KIND: &str = "sources/v1";
 /// Notes kept per blob.
 const MAX_SOURCES: usize = 8;
-/// Longest file read, in bytes.
-const MAX_FILE_BYTES: u64 = 16 * 1024;
 
-/// A directory of notes.
-#[derive(Debug, Clone)]
-pub(crate) struct SourceRecords {
-    directory: PathBuf,
+/// Where a blob was seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Seen {
+    /// `registry/repository`, latest first.
+    repositories: Vec<String>,
 }
 
-impl SourceRecords {
-    pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory }
-    }
+/// The notes of one store.
+#[derive(Debug, Clone)]
+pub struct BlobSources(Records<Seen>);
 
-    fn path(&self, digest: &Digest) -> PathBuf {
-        self.directory
-            .join("v1")
-            .join(digest.algorithm().as_str())
-            .join(digest.hex())
+impl BlobSources {
+    /// The notes that lie in `store`.
+    pub fn of(store: &Store) -> Self {
+        Self(store.records(KIND))
     }
 
     fn read(&self, digest: &Digest) -> Vec<String> {
-        let path = self.path(digest);
-        let small = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_FILE_BYTES);
-        if !small {
-            return Vec::new();
+        match self.0.get(digest) {
+            Ok(seen) => seen.unwrap_or_default().repositories,
+            Err(error) => {
+                tracing::debug!(%digest, %error, "cannot read where a blob is");
+                Vec::new()
+            }
         }
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        text.lines()
-            .take(MAX_SOURCES)
-            .filter(|line| line.contains('/'))
-            .map(str::to_owned)
-            .collect()
     }
 
     /// Repositories of `registry` other than `but` that were seen to have the blob.
@@ -62,39 +53,30 @@ impl SourceRecords {
     /// Notes that a repository has a blob.
     pub(crate) fn note(&self, digest: &Digest, registry: &str, repository: &str) {
         let line = format!("{registry}/{repository}");
-        let mut lines = self.read(digest);
-        if lines.first() == Some(&line) {
+        let mut repositories = self.read(digest);
+        if repositories.first() == Some(&line) {
             return;
         }
-        lines.retain(|other| *other != line);
-        lines.insert(0, line);
-        lines.truncate(MAX_SOURCES);
-        if let Err(error) = self.write(digest, &lines) {
+        repositories.retain(|other| *other != line);
+        repositories.insert(0, line);
+        repositories.truncate(MAX_SOURCES);
+        if let Err(error) = self.0.put(digest, &Seen { repositories }) {
             tracing::debug!(%digest, %error, "cannot note where a blob is");
         }
-    }
-
-    fn write(&self, digest: &Digest, lines: &[String]) -> std::io::Result<()> {
-        let path = self.path(digest);
-        let directory = path.parent().unwrap_or(&self.directory);
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        for line in lines {
-            writeln!(file, "{line}")?;
-        }
-        file.persist(&path)?;
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wythe_layers::tree::Flavour;
+
     use super::*;
 
     #[test]
     fn the_latest_sources_of_a_registry_come_first() {
         let directory = tempfile::tempdir().unwrap();
-        let records = SourceRecords::new(directory.path().join("sources"));
+        let store = Store::open(&directory.path().join("store"), Flavour::SingleId).unwrap();
+        let records = BlobSources::of(&store);
         let digest = Digest::of(b"x");
         assert!(records.repositories(&digest, "r", "a").is_empty());
         for repository in ["a", "b", "c/d", "a"] {

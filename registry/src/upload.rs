@@ -111,7 +111,7 @@ impl Upload<'_> {
 
     /// Asks the registry to take the blob from another of its repositories that has it.
     fn mount(&self) -> Result<Mount> {
-        let Some(sources) = &self.client.inner.sources else {
+        let Some(sources) = &self.client.inner.options.sources else {
             return Ok(Mount::Nowhere);
         };
         let endpoint = self.endpoint;

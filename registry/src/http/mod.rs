@@ -331,15 +331,15 @@ impl Http {
             .as_deref()
             .and_then(reqwest::NoProxy::from_string);
         let mut list = Vec::new();
-        let both: [(&Option<String>, fn(&str) -> reqwest::Result<reqwest::Proxy>); 2] = [
-            (&proxies.http, |url| reqwest::Proxy::http(url)),
-            (&proxies.https, |url| reqwest::Proxy::https(url)),
-        ];
-        for (url, make) in both {
+        for (scheme, url) in [("http", &proxies.http), ("https", &proxies.https)] {
             let Some(url) = url.as_deref().filter(|url| !url.is_empty()) else {
                 continue;
             };
-            let proxy = make(url).map_err(|source| Error::Config {
+            let made = match scheme {
+                "http" => reqwest::Proxy::http(url),
+                _ => reqwest::Proxy::https(url),
+            };
+            let proxy = made.map_err(|source| Error::Config {
                 path: PathBuf::from("(proxy settings)"),
                 source: Box::new(source.without_url()),
             })?;
