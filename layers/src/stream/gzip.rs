@@ -6,7 +6,7 @@
 //!
 //! Every block but the last ends in a sync flush, so blocks join at byte borders. The block length
 //! is a constant, never derived from the threads, and each block is compressed from the same state
-//! whoever does it: that is why the bytes do not depend on the number of threads.
+//! whoever does it, and whatever it did before: that is why the bytes do not depend on the number of threads.
 //!
 //! Memory: `threads + 1` blocks are under way at most, each with its input or its output.
 
@@ -64,14 +64,16 @@ struct Done {
 
 enum Workers {
     /// One thread: the caller's own.
-    Inline(Box<BlockCompressor>),
+    Inline {
+        level: u8,
+    },
     Pool(Pool),
 }
 
 impl<W: Write> GzipEncoder<W> {
     pub(super) fn new(mut sink: W, level: u8, threads: usize) -> io::Result<Self> {
         let workers = match threads.min(MAX_GZIP_THREADS) {
-            0 | 1 => Workers::Inline(Box::new(BlockCompressor::new(level))),
+            0 | 1 => Workers::Inline { level },
             threads => Workers::Pool(Pool::new(level, threads)?),
         };
         sink.write_all(&HEADER)?;
@@ -137,8 +139,8 @@ impl<W: Write> GzipEncoder<W> {
             last,
         };
         match &mut self.workers {
-            Workers::Inline(compressor) => {
-                let done = compressor.compress(job)?;
+            Workers::Inline { level } => {
+                let done = compress_block(job, *level)?;
                 self.accept(done)
             }
             Workers::Pool(pool) => {
@@ -167,58 +169,47 @@ impl<W: Write> GzipEncoder<W> {
     }
 }
 
-/// Deflates blocks, one after the other, each from the same state.
-struct BlockCompressor {
-    deflate: Compress,
-}
-
-impl BlockCompressor {
-    fn new(level: u8) -> Self {
-        Self {
-            deflate: Compress::new(flate2::Compression::new(level.into()), false),
+/// Deflates a block. The same job and level give the same bytes, whatever was done before.
+fn compress_block(job: Job, level: u8) -> io::Result<Done> {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&job.input);
+    // A new one for each block: one that was used before keeps its window, and zlib-rs lets what
+    // stands behind the end of the input sway which matches it takes.
+    let mut deflate = Compress::new(flate2::Compression::new(level.into()), false);
+    if !job.window.is_empty() {
+        deflate
+            .set_dictionary(&job.window)
+            .map_err(io::Error::other)?;
+    }
+    // Room for the worst case: a second call for want of room could repeat the flush marker,
+    // and the bytes would depend on how much the allocator gave.
+    let mut output = Vec::with_capacity(job.input.len() + job.input.len() / 8 + (1 << 10));
+    let flush = if job.last {
+        FlushCompress::Finish
+    } else {
+        FlushCompress::Sync
+    };
+    loop {
+        let consumed = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
+        let rest = job.input.get(consumed..).unwrap_or_default();
+        let status = deflate
+            .compress_vec(rest, &mut output, flush)
+            .map_err(io::Error::other)?;
+        // A sync flush is complete when the input is used up and there was room to spare.
+        let consumed = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX);
+        let flushed = consumed == job.input.len() && output.len() < output.capacity();
+        match status {
+            Status::StreamEnd => break,
+            _ if !job.last && flushed => break,
+            _ => output.reserve((job.input.len() / 4).max(1 << 10)),
         }
     }
-
-    fn compress(&mut self, job: Job) -> io::Result<Done> {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&job.input);
-        self.deflate.reset();
-        if !job.window.is_empty() {
-            self.deflate
-                .set_dictionary(&job.window)
-                .map_err(io::Error::other)?;
-        }
-        // Room for the worst case: a second call for want of room could repeat the flush marker,
-        // and the bytes would depend on how much the allocator gave.
-        let mut output = Vec::with_capacity(job.input.len() + job.input.len() / 8 + (1 << 10));
-        let flush = if job.last {
-            FlushCompress::Finish
-        } else {
-            FlushCompress::Sync
-        };
-        loop {
-            let consumed = usize::try_from(self.deflate.total_in()).unwrap_or(usize::MAX);
-            let rest = job.input.get(consumed..).unwrap_or_default();
-            let status = self
-                .deflate
-                .compress_vec(rest, &mut output, flush)
-                .map_err(io::Error::other)?;
-            // A sync flush is complete when the input is used up and there was room to spare.
-            let consumed = usize::try_from(self.deflate.total_in()).unwrap_or(usize::MAX);
-            let flushed = consumed == job.input.len() && output.len() < output.capacity();
-            match status {
-                Status::StreamEnd => break,
-                _ if !job.last && flushed => break,
-                _ => output.reserve((job.input.len() / 4).max(1 << 10)),
-            }
-        }
-        output.shrink_to_fit();
-        Ok(Done {
-            output,
-            crc,
-            input: job.input,
-        })
-    }
+    output.shrink_to_fit();
+    Ok(Done {
+        output,
+        crc,
+        input: job.input,
+    })
 }
 
 /// A job and where its result goes.
@@ -286,18 +277,13 @@ fn worker_gone() -> io::Error {
 }
 
 fn work(queue: &Mutex<Receiver<Ticket>>, level: u8) {
-    let mut compressor = BlockCompressor::new(level);
     loop {
         // The lock is held while waiting: others wait for the lock instead, which is the same.
         let ticket = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((job, result)) = ticket else { return };
-        let done = catch_unwind(AssertUnwindSafe(|| compressor.compress(job)));
-        let panicked = done.is_err();
+        let done = catch_unwind(AssertUnwindSafe(|| compress_block(job, level)));
         let done = done.unwrap_or_else(|panic| Err(panic_error("compressing", &*panic)));
         // Fails when the encoder was dropped.
         let _ = result.send(done);
-        if panicked {
-            compressor = BlockCompressor::new(level);
-        }
     }
 }

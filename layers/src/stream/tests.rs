@@ -27,6 +27,37 @@ fn sample(length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Words of a small vocabulary: much the same stands everywhere, so the compressor has a choice of
+/// matches up to the very end of a block.
+fn word_salad(length: usize) -> Vec<u8> {
+    let noise = sample(1 << 16);
+    let words: Vec<&[u8]> = (0..500)
+        .map(|at| &noise[at * 100..at * 100 + 3 + at % 11])
+        .collect();
+    let mut state = 88_172_645_463_325_252u64;
+    let mut bytes = Vec::with_capacity(length + 16);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(words[(state % 500) as usize]);
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// zlib-rs looks at the remains of an earlier block behind the end of the present one, and takes
+/// other matches for it. So a compressor must not be used twice.
+#[test]
+fn a_block_does_not_depend_on_the_blocks_before_it_on_the_same_thread() {
+    let input = word_salad(24 * MIB);
+    for level in [1, 6] {
+        let one = encode(&input, Compression::Gzip, Some(level), 1, MIB);
+        let three = encode(&input, Compression::Gzip, Some(level), 3, MIB);
+        assert!(one == three, "level {level}");
+    }
+}
+
 fn encode(
     input: &[u8],
     compression: Compression,

@@ -15,8 +15,8 @@ use super::encode::failed_before;
 /// Part of the format that we write: another value gives other bytes. The library's own choice
 /// (four windows, 8 MiB) would need over 100 MiB with four threads.
 const JOB_BYTES: u32 = 2 << 20;
-/// More workers are not used: each costs about 8 MiB.
-const MAX_WORKERS: usize = 16;
+/// More workers are not used: each costs 4 to 8 MiB.
+const MAX_WORKERS: usize = 8;
 const BUFFER_BYTES: usize = 128 << 10;
 
 /// A zstd writer. See the module's head.
