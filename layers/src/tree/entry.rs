@@ -81,6 +81,12 @@ impl Entry {
             .cmp(&other.path)
             .then_with(|| self.kind.is_opaque_mark().cmp(&other.kind.is_opaque_mark()))
     }
+
+    /// Whether the other entry says the same of owner, mode and extended attributes.
+    pub(crate) fn same_access(&self, other: &Self) -> bool {
+        (self.mode, self.uid, self.gid) == (other.mode, other.uid, other.gid)
+            && self.xattrs == other.xattrs
+    }
 }
 
 /// What an entry is.

@@ -3,6 +3,7 @@
 //! Knows nothing of tar: applying consumes entries, a diff yields them.
 
 mod apply;
+mod diff;
 mod dir;
 mod entry;
 mod error;
@@ -12,12 +13,15 @@ mod overlay_marks;
 mod path;
 mod remove;
 mod root_dir;
+#[cfg(test)]
+pub(crate) mod testutil;
 mod xattr;
 
 pub use apply::{
     Applied, AppliedTree, Applier, ApplyOptions, ApplyStatistics, ContentDigests, Finished,
     Missing, NotSelfContained,
 };
+pub use diff::{diff_full, diff_upper, prepare_upper};
 pub use dir::{Dir, FileType, Name, Node, Stat};
 pub use entry::{Entry, EntryKind, Flavour, MODE_BITS, Timestamp};
 pub use error::{Refusal, TreeError};

@@ -321,3 +321,7 @@ fn openat2(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "root_dir_tests.rs"]
+mod tests;

@@ -33,7 +33,7 @@ pub(crate) const OWNER_FILE_BITS: u32 = 0o400;
 pub(crate) const OWNER_DIR_BITS: u32 = 0o700;
 
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     root: RootDir,
     flavour: Flavour,
     /// The last directories used, each below the one before it.
@@ -45,7 +45,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(root: RootDir, flavour: Flavour) -> Result<Self> {
+    pub(crate) fn new(root: RootDir, flavour: Flavour) -> Result<Self> {
         let top = root.open_dir(&EntryPath::ROOT)?;
         // A setgid root would hand its group down to everything made below.
         rustix::fs::fchmod(top.as_fd(), Mode::RWXU).map_err(top.own_error("set the mode of"))?;
@@ -286,7 +286,7 @@ impl Disk {
     }
 
     /// Gives a directory its metadata, once nothing more will be put into it.
-    pub(super) fn finish_directory(
+    pub(crate) fn finish_directory(
         &mut self,
         path: &EntryPath,
         entry: &Entry,

@@ -48,7 +48,7 @@ use super::{
     Entry, EntryKind, EntryList, EntryPath, Flavour, LowerView, Refusal, RootDir, TreeError,
 };
 
-use disk::Disk;
+pub(super) use disk::{Disk, OWNER_DIR_BITS, OWNER_FILE_BITS};
 use model::{Model, Thing};
 
 /// How to apply.

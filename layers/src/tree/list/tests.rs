@@ -241,6 +241,8 @@ fn a_large_list_loads_in_no_time() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut whole = LIST_HEADER.to_vec();
