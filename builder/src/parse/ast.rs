@@ -355,7 +355,7 @@ pub struct Pair {
 /// One `name[=default]` of `ARG`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgDeclaration {
-    /// The name; expanded like a word.
+    /// The name; never expanded.
     pub name: Word,
     /// The default; `None` when there is no `=`.
     pub default: Option<Word>,

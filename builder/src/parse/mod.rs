@@ -16,7 +16,10 @@ mod instruction;
 mod json;
 mod lines;
 mod mount;
+mod print;
 mod reader;
+mod scope;
+mod script;
 mod size;
 mod span;
 mod stages;
@@ -35,8 +38,13 @@ pub use expand::{
     EmptyEnvironment, Environment, ExpandError, Expanded, Expander, MAX_EXPANDED_BYTES, MAX_NESTING,
 };
 pub use mount::{CacheSharing, Mount, MountType, RunMount};
+pub use scope::{GlobalArg, GlobalScope, PLATFORM_ARGS, PROXY_ARGS};
+pub use script::RunScript;
 pub use span::{Position, SourceText, Span, Spanned, Word};
-pub use stages::{Stage, StageRef, find_stage};
+pub use stages::{
+    Stage, StageRef, UnknownTarget, find_stage, find_target, near_stage, resolve_base,
+    resolve_copy_from, resolve_mount_from,
+};
 
 /// Parses a whole Dockerfile. `name` is what messages call it.
 ///

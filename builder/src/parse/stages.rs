@@ -1,6 +1,9 @@
 //! Which instructions form which stage, and which stage a name means.
 
+use super::Diagnostic;
 use super::ast::{From, Instruction, InstructionKind};
+use super::span::Word;
+use super::suggest::near;
 
 /// A stage: its `FROM` and the instructions up to the next one.
 #[derive(Clone, Copy, Debug)]
@@ -62,4 +65,131 @@ pub fn find_stage<'a, 'b>(stages: &'b [Stage<'a>], name: &str) -> Option<&'b Sta
             .name()
             .is_some_and(|own| own.eq_ignore_ascii_case(name))
     })
+}
+
+/// A stage number or name that cannot be used where it stands.
+fn not_before(verb: &str, from: &Word, stage: &Stage<'_>) -> Diagnostic {
+    let own = stage
+        .name()
+        .map_or_else(|| format!("stage-{}", stage.index), str::to_owned);
+    Diagnostic::error(
+        from.span,
+        format!(
+            "cannot {verb} from stage {:?}, it needs to be defined before current stage {own:?}",
+            from.value
+        ),
+    )
+}
+
+/// What the base of stage `index` is, its name being `base` after expansion: the nearest earlier stage
+/// of exactly that name (which is in lower case), else an image. Numbers are no stages here.
+#[must_use]
+pub fn resolve_base(stages: &[Stage<'_>], index: usize, base: &str) -> StageRef {
+    let earlier = stages.get(..index).unwrap_or_default();
+    let found = earlier.iter().rposition(|stage| stage.name() == Some(base));
+    found.map_or(StageRef::Image, StageRef::Stage)
+}
+
+/// What `COPY --from` in stage `index` means: a number, a name in any case, else an image.
+///
+/// # Errors
+/// A stage that comes later, is the same, or does not exist.
+pub fn resolve_copy_from(
+    stages: &[Stage<'_>],
+    index: usize,
+    from: &Word,
+) -> Result<StageRef, Diagnostic> {
+    let Ok(number) = from.value.parse::<i64>() else {
+        return resolve_name(stages, index, from, "copy");
+    };
+    let found = usize::try_from(number)
+        .ok()
+        .filter(|number| *number < stages.len());
+    let found = found
+        .ok_or_else(|| Diagnostic::error(from.span, format!("invalid stage index {number}")))?;
+    earlier(stages, index, found, from, "copy")
+}
+
+/// What `from=` of a mount in stage `index` means: a name in any case, else an image.
+///
+/// # Errors
+/// A stage that comes later or is the same.
+pub fn resolve_mount_from(
+    stages: &[Stage<'_>],
+    index: usize,
+    from: &Word,
+) -> Result<StageRef, Diagnostic> {
+    resolve_name(stages, index, from, "mount")
+}
+
+fn resolve_name(
+    stages: &[Stage<'_>],
+    index: usize,
+    from: &Word,
+    verb: &str,
+) -> Result<StageRef, Diagnostic> {
+    match find_stage(stages, &from.value) {
+        None => Ok(StageRef::Image),
+        Some(stage) => earlier(stages, index, stage.index, from, verb),
+    }
+}
+
+fn earlier(
+    stages: &[Stage<'_>],
+    index: usize,
+    found: usize,
+    from: &Word,
+    verb: &str,
+) -> Result<StageRef, Diagnostic> {
+    if found < index {
+        return Ok(StageRef::Stage(found));
+    }
+    let Some(current) = stages.get(index) else {
+        return Ok(StageRef::Stage(found));
+    };
+    let mut diagnostic = not_before(verb, from, current);
+    if let Some(target) = stages.get(found).filter(|_| found != index) {
+        diagnostic = diagnostic.label(target.instruction.keyword.span, "defined here");
+    }
+    Err(diagnostic)
+}
+
+/// A target that is no stage.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("target stage {name:?} could not be found{}", near.as_ref().map(|near| format!(" (did you mean {near}?)")).unwrap_or_default())]
+pub struct UnknownTarget {
+    /// What was asked for.
+    pub name: String,
+    /// The near word.
+    pub near: Option<String>,
+}
+
+/// The number of the stage to build: by name in any case, by number, or the last one.
+///
+/// # Errors
+/// There is no such stage.
+pub fn find_target(stages: &[Stage<'_>], target: Option<&str>) -> Result<usize, UnknownTarget> {
+    let Some(name) = target.filter(|name| !name.is_empty()) else {
+        return Ok(stages.len().saturating_sub(1));
+    };
+    if let Some(stage) = find_stage(stages, name) {
+        return Ok(stage.index);
+    }
+    if let Some(number) = name
+        .parse::<usize>()
+        .ok()
+        .filter(|number| *number < stages.len())
+    {
+        return Ok(number);
+    }
+    Err(UnknownTarget {
+        name: name.to_owned(),
+        near: near_stage(stages, name),
+    })
+}
+
+/// The stage name nearest to a word that turned out to be no image either.
+#[must_use]
+pub fn near_stage(stages: &[Stage<'_>], word: &str) -> Option<String> {
+    near(word, stages.iter().filter_map(Stage::name))
 }
