@@ -89,6 +89,16 @@ impl Instruction {
     pub fn name(&self) -> &'static str {
         self.kind.name()
     }
+
+    /// The instruction's place without its here-documents.
+    #[must_use]
+    pub fn code_span(&self) -> Span {
+        let end = self
+            .heredocs
+            .first()
+            .map_or(self.span.end, |body| body.span.start.saturating_sub(1));
+        Span::new(self.span.start, end)
+    }
 }
 
 /// `--name` or `--name=value`.

@@ -87,3 +87,10 @@ fn split(line: &str) -> Option<(&str, &str, usize)> {
     let offset = line.len() - rest.trim_start().len();
     (!value.is_empty()).then_some((name, value, offset))
 }
+
+/// The value of `name = value` in a comment's text, if that is what the comment is.
+pub(super) fn comment_directive<'c>(comment: &'c str, name: &str) -> Option<&'c str> {
+    let (key, value) = comment.split_once('=')?;
+    let value = value.trim();
+    (key.trim_end().eq_ignore_ascii_case(name) && !value.is_empty()).then_some(value)
+}

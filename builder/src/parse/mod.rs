@@ -15,7 +15,9 @@ mod heredoc;
 mod instruction;
 mod json;
 mod lines;
+pub mod lint;
 mod mount;
+mod ports;
 mod print;
 mod reader;
 mod scope;
@@ -38,11 +40,12 @@ pub use expand::{
     EmptyEnvironment, Environment, ExpandError, Expanded, Expander, MAX_EXPANDED_BYTES, MAX_NESTING,
 };
 pub use mount::{CacheSharing, Mount, MountType, RunMount};
+pub use ports::{PortError, PortSpec};
 pub use scope::{GlobalArg, GlobalScope, PLATFORM_ARGS, PROXY_ARGS};
 pub use script::RunScript;
 pub use span::{Position, SourceText, Span, Spanned, Word};
 pub use stages::{
-    Stage, StageRef, UnknownTarget, find_stage, find_target, near_stage, resolve_base,
+    Stage, StageRef, UnknownTarget, find_stage, find_target, near_stage, reachable, resolve_base,
     resolve_copy_from, resolve_mount_from,
 };
 

@@ -1,7 +1,11 @@
 //! Which instructions form which stage, and which stage a name means.
 
+use std::collections::BTreeSet;
+
 use super::Diagnostic;
-use super::ast::{From, Instruction, InstructionKind};
+use super::ast::{Copy, From, Instruction, InstructionKind};
+use super::expand::Expander;
+use super::scope::GlobalScope;
 use super::span::Word;
 use super::suggest::near;
 
@@ -192,4 +196,53 @@ pub fn find_target(stages: &[Stage<'_>], target: Option<&str>) -> Result<usize, 
 #[must_use]
 pub fn near_stage(stages: &[Stage<'_>], word: &str) -> Option<String> {
     near(word, stages.iter().filter_map(Stage::name))
+}
+
+/// The stages that building `target` needs, itself included, in file order: its base and every stage
+/// that it or those copy or mount from.
+///
+/// # Errors
+/// A base that cannot be expanded, or a stage used before it is defined.
+pub fn reachable(
+    stages: &[Stage<'_>],
+    target: usize,
+    scope: &GlobalScope,
+    escape: char,
+) -> Result<BTreeSet<usize>, Diagnostic> {
+    let expander = Expander::new(escape);
+    let mut needed = BTreeSet::new();
+    let mut open = vec![target];
+    while let Some(index) = open.pop() {
+        let Some(stage) = stages.get(index) else {
+            continue;
+        };
+        if !needed.insert(index) {
+            continue;
+        }
+        let image = &stage.from.image;
+        let base = expander
+            .word(&image.value, &scope.values)
+            .map_err(|error| Diagnostic::error(image.span, error.to_string()))?;
+        let mut found = vec![resolve_base(stages, index, &base.text)];
+        for instruction in stage.body {
+            match &instruction.kind {
+                InstructionKind::Copy(Copy {
+                    from: Some(from), ..
+                }) => {
+                    found.push(resolve_copy_from(stages, index, from)?);
+                }
+                InstructionKind::Run(run) => {
+                    for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                        found.push(resolve_mount_from(stages, index, from)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        open.extend(found.into_iter().filter_map(|found| match found {
+            StageRef::Stage(number) => Some(number),
+            StageRef::Image => None,
+        }));
+    }
+    Ok(needed)
 }

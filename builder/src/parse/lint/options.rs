@@ -1,0 +1,98 @@
+//! `# check=skip=A,B;experimental=C;error=true`.
+
+use std::collections::BTreeSet;
+
+use super::super::directive::comment_directive;
+use super::super::mount::boolean;
+use super::rules::Rule;
+
+/// Why a `check` directive cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionsError {
+    /// No `key=value`, or an unknown key.
+    #[error("invalid check option {0:?}")]
+    Option(String),
+    /// `error=` with something else than a boolean.
+    #[error("failed to parse check option {0:?}: not a boolean")]
+    Boolean(String),
+}
+
+/// Which rules speak.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LintOptions {
+    /// No rule but experimental ones that are asked for. Default: false.
+    pub skip_all: bool,
+    /// Rules left out.
+    pub skip: BTreeSet<String>,
+    /// All experimental rules too. Default: false.
+    pub experimental_all: bool,
+    /// Experimental rules asked for.
+    pub experimental: BTreeSet<String>,
+    /// A warning fails the build. Default: false.
+    pub error: bool,
+}
+
+impl LintOptions {
+    /// Reads the value of a `check` directive. What follows a blank is a remark.
+    ///
+    /// # Errors
+    /// An unknown key or a bad boolean.
+    pub fn parse(text: &str) -> Result<Self, OptionsError> {
+        let text = text.split(' ').next().unwrap_or_default().trim();
+        let mut options = Self::default();
+        if text.is_empty() {
+            return Ok(options);
+        }
+        for part in text.splitn(3, ';') {
+            let (key, value) = part
+                .split_once('=')
+                .ok_or_else(|| OptionsError::Option(part.to_owned()))?;
+            let value = value.trim();
+            let names = || {
+                value
+                    .split(',')
+                    .map(|name| name.trim().to_owned())
+                    .collect()
+            };
+            match key.trim() {
+                "skip" if value == "all" => options.skip_all = true,
+                "skip" => options.skip = names(),
+                "experimental" if value == "all" => options.experimental_all = true,
+                "experimental" => options.experimental = names(),
+                "error" => {
+                    options.error =
+                        boolean(value).ok_or_else(|| OptionsError::Boolean(part.to_owned()))?;
+                }
+                other => return Err(OptionsError::Option(other.to_owned())),
+            }
+        }
+        Ok(options)
+    }
+
+    /// These options with those of a `# check=` comment above an instruction on top. `error` counts only
+    /// for the file as a whole.
+    #[must_use]
+    pub fn with_comments(&self, comments: &[String]) -> Self {
+        let mut options = self.clone();
+        let found = comments
+            .iter()
+            .find_map(|comment| comment_directive(comment, "check"));
+        if let Some(Ok(local)) = found.map(Self::parse) {
+            options.skip_all |= local.skip_all;
+            options.experimental_all |= local.experimental_all;
+            options.skip.extend(local.skip);
+            options.experimental.extend(local.experimental);
+        }
+        options
+    }
+
+    /// Whether a rule speaks.
+    #[must_use]
+    pub fn allows(&self, rule: &Rule) -> bool {
+        if rule.experimental {
+            return self.experimental_all || self.experimental.contains(rule.name);
+        }
+        !self.skip_all && !self.skip.contains(rule.name)
+    }
+}

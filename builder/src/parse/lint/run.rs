@@ -1,0 +1,615 @@
+//! Rules that need to know what variables hold: the stages are walked as a build would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wythe_layers::spec::{Platform, Reference};
+
+use super::super::ast::{
+    ArgDeclaration, CommandLine, Dockerfile, Instruction, InstructionKind, Pair, Transfer,
+};
+use super::super::diagnostic::Diagnostic;
+use super::super::expand::{Environment, ExpandError, Expanded, Expander};
+use super::super::ports::PortSpec;
+use super::super::scope::GlobalScope;
+use super::super::span::{Span, Word};
+use super::super::stages::{Stage, StageRef, resolve_base};
+use super::super::suggest::near;
+use super::names;
+use super::options::LintOptions;
+use super::rules::{Rule, rule};
+use crate::ignore::{IgnoreRules, clean};
+
+/// Arguments that steer the builder and are no variables of the build.
+const NOT_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// What is known about a base image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseImage {
+    /// `NAME=value` of its config.
+    pub env: Vec<String>,
+    /// Whether its config sets a shell.
+    pub has_shell: bool,
+    /// The platform it was found with, and the one that was wanted.
+    pub platforms: Option<(Platform, Platform)>,
+}
+
+/// What is to be checked, and in which light.
+pub struct LintInput<'a> {
+    /// The file.
+    pub dockerfile: &'a Dockerfile,
+    /// Options of the command line and the file's `# check=` together.
+    pub options: LintOptions,
+    /// The platform arguments.
+    pub defaults: &'a BTreeMap<String, String>,
+    /// `--build-arg`.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// The rules of the context, if it has a file of them.
+    pub ignore: Option<&'a IgnoreRules>,
+    /// Numbers of the stages to walk. Default: all.
+    pub stages: Option<&'a BTreeSet<usize>>,
+    /// What is known about the image a `FROM` names, after expansion.
+    pub base: &'a dyn Fn(&str) -> Option<BaseImage>,
+}
+
+/// One warning.
+#[derive(Clone, Debug)]
+pub struct LintWarning {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What it has to say here.
+    pub detail: String,
+    /// The instruction.
+    pub span: Span,
+}
+
+impl LintWarning {
+    /// The warning in the form of all other messages.
+    #[must_use]
+    pub fn diagnostic(&self) -> Diagnostic {
+        let mut diagnostic = Diagnostic::warning(self.span, self.detail.clone());
+        diagnostic.rule = Some(self.rule.name);
+        diagnostic
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct LintResult {
+    /// In file order.
+    pub warnings: Vec<LintWarning>,
+    /// Why a build of this file would fail, as far as that can be told without doing it.
+    pub error: Option<Diagnostic>,
+}
+
+/// Collects warnings that the options let through.
+pub(super) struct Reporter<'a> {
+    options: &'a LintOptions,
+    warnings: Vec<LintWarning>,
+}
+
+impl Reporter<'_> {
+    pub(super) fn report(&mut self, name: &'static str, instruction: &Instruction, detail: String) {
+        self.report_at(name, &instruction.comments, instruction.code_span(), detail);
+    }
+
+    /// For rules about the file as a whole, where comments above an instruction change nothing.
+    pub(super) fn report_unlocal(
+        &mut self,
+        name: &'static str,
+        instruction: &Instruction,
+        detail: String,
+    ) {
+        self.report_at(name, &[], instruction.code_span(), detail);
+    }
+
+    pub(super) fn report_at(
+        &mut self,
+        name: &'static str,
+        comments: &[String],
+        span: Span,
+        detail: String,
+    ) {
+        let Some(rule) = rule(name) else { return };
+        if self.options.with_comments(comments).allows(rule) {
+            self.warnings.push(LintWarning { rule, detail, span });
+        }
+    }
+}
+
+/// Runs all rules.
+#[must_use]
+pub fn lint(input: &LintInput<'_>) -> LintResult {
+    let mut reporter = Reporter {
+        options: &input.options,
+        warnings: Vec::new(),
+    };
+    names::check(input.dockerfile, &mut reporter);
+    let error = walk(input, &mut reporter).err();
+    let mut warnings = reporter.warnings;
+    warnings.sort_by_key(|warning| warning.span.start);
+    LintResult { warnings, error }
+}
+
+/// What a stage has set when it ends; its children begin with it.
+#[derive(Clone, Debug, Default)]
+struct State {
+    env: BTreeMap<String, String>,
+    args: BTreeSet<String>,
+    has_shell: bool,
+    workdir_set: bool,
+    /// The base image is not known, so neither are its variables.
+    env_unknown: bool,
+}
+
+struct Walker<'a, 'r, 'o> {
+    input: &'a LintInput<'a>,
+    reporter: &'r mut Reporter<'o>,
+    scope: GlobalScope,
+    expander: Expander,
+}
+
+fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagnostic> {
+    let dockerfile = input.dockerfile;
+    let stages = dockerfile.stages();
+    let expander = Expander::new(dockerfile.directives.escape);
+    check_defaults(input, &stages, expander, reporter);
+    let scope = GlobalScope::evaluate(dockerfile, input.defaults, input.build_args)?;
+    let mut walker = Walker {
+        input,
+        reporter,
+        scope,
+        expander,
+    };
+    let mut states: Vec<State> = Vec::new();
+    for stage in &stages {
+        let base = walker.from(stage)?;
+        let mut state = match resolve_base(&stages, stage.index, &base) {
+            StageRef::Stage(parent) => states.get(parent).cloned().unwrap_or_default(),
+            StageRef::Image => walker.base_image(stage, &base),
+        };
+        if input
+            .stages
+            .is_none_or(|wanted| wanted.contains(&stage.index))
+        {
+            walker.stage(stage, &mut state)?;
+        }
+        states.push(state);
+    }
+    Ok(())
+}
+
+/// `FROM` has to work with the defaults alone.
+fn check_defaults(
+    input: &LintInput<'_>,
+    stages: &[Stage<'_>],
+    expander: Expander,
+    reporter: &mut Reporter<'_>,
+) {
+    let Ok(scope) = GlobalScope::evaluate(input.dockerfile, input.defaults, &BTreeMap::new())
+    else {
+        return;
+    };
+    for stage in stages {
+        let Ok(base) = expander.word(&stage.from.image.value, &scope.values) else {
+            return;
+        };
+        if base.text.parse::<Reference>().is_err() {
+            let detail = format!(
+                "Default value for ARG {} results in empty or invalid base image name",
+                stage.from.image.value
+            );
+            reporter.report_unlocal("InvalidDefaultArgInFrom", stage.instruction, detail);
+        }
+    }
+}
+
+impl Walker<'_, '_, '_> {
+    /// Checks a `FROM` and returns its base.
+    fn from(&mut self, stage: &Stage<'_>) -> Result<String, Diagnostic> {
+        let image = &stage.from.image;
+        let expanded = self.global(image)?;
+        self.undefined_in_from(stage, &expanded);
+        if expanded.text.is_empty() {
+            return Err(Diagnostic::error(
+                image.span,
+                format!("base name ({}) should not be blank", image.value),
+            ));
+        }
+        if let Some(platform) = &stage.from.platform {
+            let found = self.global(platform)?;
+            self.undefined_in_from(stage, &found);
+            self.platform(stage, platform, &found);
+            if found.text.is_empty() {
+                let message = format!("empty platform value from expression {}", platform.value);
+                return Err(Diagnostic::error(platform.span, message)
+                    .did_you_mean(self.near_global(&found)));
+            }
+            if found.text.parse::<Platform>().is_err() {
+                let message = format!("failed to parse platform {}", platform.value);
+                return Err(Diagnostic::error(platform.span, message)
+                    .did_you_mean(self.near_global(&found)));
+            }
+        }
+        Ok(expanded.text)
+    }
+
+    fn global(&self, word: &Word) -> Result<Expanded, Diagnostic> {
+        self.expander
+            .word(&word.value, &self.scope.values)
+            .map_err(|error| failed(word.span, &error))
+    }
+
+    fn near_global(&self, expanded: &Expanded) -> Option<String> {
+        expanded
+            .unset
+            .iter()
+            .find_map(|name| near(name, self.scope.values.keys().map(String::as_str)))
+    }
+
+    fn undefined_in_from(&mut self, stage: &Stage<'_>, expanded: &Expanded) {
+        for name in &expanded.unset {
+            if self.scope.declared.contains_key(name) {
+                continue;
+            }
+            let known = self
+                .scope
+                .declared
+                .keys()
+                .chain(self.scope.values.keys())
+                .map(String::as_str);
+            let hint = near(name, known)
+                .map(|near| format!(" (did you mean {near}?)"))
+                .unwrap_or_default();
+            let detail = format!("FROM argument '{name}' is not declared{hint}");
+            self.reporter
+                .report("UndefinedArgInFrom", stage.instruction, detail);
+        }
+    }
+
+    fn platform(&mut self, stage: &Stage<'_>, written: &Word, expanded: &Expanded) {
+        let is_target = expanded.used.len() == 1
+            && expanded.unset.is_empty()
+            && expanded.used.contains("TARGETPLATFORM");
+        if is_target && self.scope.values.get("TARGETPLATFORM") == Some(&expanded.text) {
+            let detail = format!(
+                "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
+                written.value
+            );
+            self.reporter
+                .report("RedundantTargetPlatform", stage.instruction, detail);
+        }
+        if !expanded.used.is_empty() || !expanded.unset.is_empty() {
+            return;
+        }
+        let Ok(platform) = expanded.text.parse::<Platform>() else {
+            return;
+        };
+        // A stage that is about one platform may well name it.
+        let name = stage.name().unwrap_or_default();
+        if !name.contains(&platform.os) && !name.contains(&platform.architecture) {
+            let detail = format!(
+                "FROM --platform flag should not use constant value {:?}",
+                expanded.text
+            );
+            self.reporter
+                .report("FromPlatformFlagConstDisallowed", stage.instruction, detail);
+        }
+    }
+
+    fn base_image(&mut self, stage: &Stage<'_>, base: &str) -> State {
+        if base == "scratch" {
+            return State::default();
+        }
+        let Some(image) = (self.input.base)(base) else {
+            return State {
+                env_unknown: true,
+                ..State::default()
+            };
+        };
+        if let Some((found, wanted)) = &image.platforms
+            && (found.os != wanted.os || found.architecture != wanted.architecture)
+        {
+            let detail = format!(
+                "Base image {base} was pulled with platform \"{found}\", expected \"{wanted}\" for current build"
+            );
+            self.reporter
+                .report("InvalidBaseImagePlatform", stage.instruction, detail);
+        }
+        let pairs = image.env.iter().filter_map(|entry| entry.split_once('='));
+        State {
+            env: pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            has_shell: image.has_shell,
+            ..State::default()
+        }
+    }
+
+    fn stage(&mut self, stage: &Stage<'_>, state: &mut State) -> Result<(), Diagnostic> {
+        let mut last: BTreeMap<&str, &Instruction> = BTreeMap::new();
+        for instruction in stage.body {
+            if let InstructionKind::Cmd(_)
+            | InstructionKind::Entrypoint(_)
+            | InstructionKind::Healthcheck(_) = instruction.kind
+                && let Some(earlier) = last.insert(instruction.name(), instruction)
+            {
+                let keyword = &instruction.keyword.value;
+                let detail = format!(
+                    "Multiple {keyword} instructions should not be used in the same stage because only the last one \
+                     will be used"
+                );
+                // The options are those of the later one, the place that of the one which is lost.
+                self.reporter.report_at(
+                    "MultipleInstructionsDisallowed",
+                    &instruction.comments,
+                    earlier.code_span(),
+                    detail,
+                );
+            }
+            self.instruction(instruction, state)?;
+        }
+        Ok(())
+    }
+
+    fn instruction(
+        &mut self,
+        instruction: &Instruction,
+        state: &mut State,
+    ) -> Result<(), Diagnostic> {
+        match &instruction.kind {
+            InstructionKind::Env(pairs) => self.env(instruction, pairs, state)?,
+            InstructionKind::Label(pairs) => {
+                for pair in pairs {
+                    self.legacy(instruction, pair);
+                    self.word(instruction, &pair.key, state)?;
+                    self.word(instruction, &pair.value, state)?;
+                }
+            }
+            InstructionKind::Arg(declarations) => self.args(instruction, declarations, state)?,
+            InstructionKind::Cmd(command) | InstructionKind::Entrypoint(command) => {
+                if matches!(command, CommandLine::Shell(_)) && !state.has_shell {
+                    let detail = format!(
+                        "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+                        instruction.keyword
+                    );
+                    self.reporter
+                        .report("JSONArgsRecommended", instruction, detail);
+                }
+            }
+            InstructionKind::Shell(_) => state.has_shell = true,
+            InstructionKind::Workdir(path) => {
+                let path = self.word(instruction, path, state)?;
+                if !state.workdir_set && !path.starts_with('/') {
+                    let detail = format!(
+                        "Relative workdir {path:?} can have unexpected results if the base image changes"
+                    );
+                    self.reporter
+                        .report("WorkdirRelativePath", instruction, detail);
+                }
+                state.workdir_set = true;
+            }
+            InstructionKind::User(word) | InstructionKind::Stopsignal(word) => {
+                self.word(instruction, word, state)?;
+            }
+            InstructionKind::Volume(words) => {
+                for word in words {
+                    self.word(instruction, word, state)?;
+                }
+            }
+            InstructionKind::Expose(words) => self.expose(instruction, words, state)?,
+            InstructionKind::Copy(copy) => {
+                self.transfer(instruction, &copy.files, state, "Copy", copy.from.is_none())?;
+            }
+            InstructionKind::Add(add) => {
+                if let Some(checksum) = &add.checksum {
+                    self.word(instruction, checksum, state)?;
+                }
+                self.transfer(instruction, &add.files, state, "Add", true)?;
+            }
+            InstructionKind::Run(run) => {
+                for mount in &run.mounts {
+                    let mut unset = BTreeSet::new();
+                    mount.resolve(|value| {
+                        let expanded = self.expander.word(value, &state.env)?;
+                        unset.extend(expanded.unset);
+                        Ok(expanded.text)
+                    })?;
+                    self.undefined(instruction, &unset, state);
+                }
+            }
+            InstructionKind::From(_)
+            | InstructionKind::Maintainer(_)
+            | InstructionKind::Healthcheck(_)
+            | InstructionKind::Onbuild(_) => {}
+        }
+        Ok(())
+    }
+
+    fn word(
+        &mut self,
+        instruction: &Instruction,
+        word: &Word,
+        state: &State,
+    ) -> Result<String, Diagnostic> {
+        let expanded = self
+            .expander
+            .word(&word.value, &state.env)
+            .map_err(|error| failed(word.span, &error))?;
+        self.undefined(instruction, &expanded.unset, state);
+        Ok(expanded.text)
+    }
+
+    fn undefined(&mut self, instruction: &Instruction, unset: &BTreeSet<String>, state: &State) {
+        if state.env_unknown {
+            return;
+        }
+        for name in unset {
+            if state.args.contains(name) || NOT_VARIABLES.contains(&name.as_str()) {
+                continue;
+            }
+            let hint = near(name, state.env.keys().map(String::as_str));
+            let hint = hint
+                .map(|near| format!(" (did you mean ${near}?)"))
+                .unwrap_or_default();
+            let detail = format!("Usage of undefined variable '${name}'{hint}");
+            self.reporter.report("UndefinedVar", instruction, detail);
+        }
+    }
+
+    fn legacy(&mut self, instruction: &Instruction, pair: &Pair) {
+        if pair.legacy {
+            let name = &instruction.keyword.value;
+            let detail = format!(
+                "\"{name} key=value\" should be used instead of legacy \"{name} key value\" format"
+            );
+            self.reporter
+                .report("LegacyKeyValueFormat", instruction, detail);
+        }
+    }
+
+    fn secret(&mut self, instruction: &Instruction, name: &str) {
+        if names::looks_secret(name) {
+            let detail = format!(
+                "Do not use ARG or ENV instructions for sensitive data ({} {name:?})",
+                instruction.name()
+            );
+            self.reporter
+                .report("SecretsUsedInArgOrEnv", instruction, detail);
+        }
+    }
+
+    fn env(
+        &mut self,
+        instruction: &Instruction,
+        pairs: &[Pair],
+        state: &mut State,
+    ) -> Result<(), Diagnostic> {
+        // All values see the environment as it was before the instruction.
+        let mut set = Vec::new();
+        for pair in pairs {
+            let key = self.word(instruction, &pair.key, state)?;
+            let value = self.word(instruction, &pair.value, state)?;
+            self.legacy(instruction, pair);
+            self.secret(instruction, &key);
+            set.push((key, value));
+        }
+        state.env.extend(set);
+        Ok(())
+    }
+
+    fn args(
+        &mut self,
+        instruction: &Instruction,
+        declarations: &[ArgDeclaration],
+        state: &mut State,
+    ) -> Result<(), Diagnostic> {
+        for declaration in declarations {
+            let name = &declaration.name.value;
+            self.secret(instruction, name);
+            let value = match (self.input.build_args.get(name), &declaration.default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => Some(self.word(instruction, default, state)?),
+                (None, None) => Environment::get(&self.scope.values, name).map(str::to_owned),
+            };
+            if let Some(value) = value {
+                state.env.insert(name.clone(), value);
+            }
+            state.args.insert(name.clone());
+        }
+        Ok(())
+    }
+
+    fn expose(
+        &mut self,
+        instruction: &Instruction,
+        words: &[Word],
+        state: &State,
+    ) -> Result<(), Diagnostic> {
+        for word in words {
+            let (ports, _) = self
+                .expander
+                .words(&word.value, &state.env)
+                .map_err(|error| failed(word.span, &error))?;
+            for port in ports {
+                // Without the base image's variables a port may come out empty or wrong.
+                let spec = match PortSpec::parse(&port) {
+                    Ok(spec) => spec,
+                    Err(_) if state.env_unknown && word.value.contains('$') => continue,
+                    Err(error) => return Err(Diagnostic::error(word.span, error.to_string())),
+                };
+                if spec.protocol != spec.protocol.to_lowercase() {
+                    let detail = format!(
+                        "Defined protocol '{port}' in EXPOSE instruction should be lowercase"
+                    );
+                    self.reporter
+                        .report("ExposeProtoCasing", instruction, detail);
+                }
+                if spec.has_host_part {
+                    let detail = format!(
+                        "EXPOSE instruction should not define an IP address or host-port mapping, found '{port}'"
+                    );
+                    self.reporter
+                        .report("ExposeInvalidFormat", instruction, detail);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer(
+        &mut self,
+        instruction: &Instruction,
+        files: &Transfer,
+        state: &State,
+        verb: &str,
+        of_context: bool,
+    ) -> Result<(), Diagnostic> {
+        for word in files.chown.iter().chain(&files.chmod) {
+            self.word(instruction, word, state)?;
+        }
+        for source in files.paths() {
+            let path = self.word(instruction, source, state)?;
+            if of_context {
+                self.ignored(instruction, &path, verb);
+            }
+        }
+        self.word(instruction, &files.destination, state)?;
+        for file in files.inline_files().filter(|file| file.expand) {
+            let expanded = Expander::heredoc(&file.content, &state.env)
+                .map_err(|error| failed(file.span, &error))?;
+            self.undefined(instruction, &expanded.unset, state);
+        }
+        Ok(())
+    }
+
+    fn ignored(&mut self, instruction: &Instruction, path: &str, verb: &str) {
+        // With exceptions it cannot be told without looking: a directory may be left out and a file in
+        // it brought back.
+        let Some(rules) = self.input.ignore.filter(|rules| !rules.has_exceptions()) else {
+            return;
+        };
+        if path.contains("://") {
+            return;
+        }
+        let path = clean(path);
+        let is_root = matches!(path.as_str(), "." | "/");
+        let takes_all = || {
+            rules
+                .rules()
+                .iter()
+                .any(|rule| matches!(rule.text.as_str(), "*" | "**" | "**/*"))
+        };
+        if is_root && !takes_all() {
+            return;
+        }
+        if is_root || rules.is_ignored(&path) {
+            let detail =
+                format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore");
+            self.reporter.report("CopyIgnoredFile", instruction, detail);
+        }
+    }
+}
+
+fn failed(span: Span, error: &ExpandError) -> Diagnostic {
+    Diagnostic::error(span, error.to_string())
+}
