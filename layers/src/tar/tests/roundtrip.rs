@@ -15,8 +15,13 @@ pub(super) fn path(text: &[u8]) -> EntryPath {
 pub(super) fn entry(name: &[u8], kind: EntryKind) -> Entry {
     Entry {
         path: path(name),
+        // An ordinary user has to get into what is unpacked.
+        mode: if kind == EntryKind::Directory {
+            0o755
+        } else {
+            0o644
+        },
         kind,
-        mode: 0o644,
         uid: 0,
         gid: 0,
         mtime: Timestamp::default(),
