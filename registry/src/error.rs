@@ -244,6 +244,22 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The server cannot have the address.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The system does not let the server run (threads, descriptors).
+    #[error("cannot start the server")]
+    StartServer {
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The local store failed.
     #[error("the local store failed")]
     Store(#[source] wythe_layers::Error),
@@ -407,6 +423,9 @@ impl Error {
                 Some(wait) => format!("try again in {} s, or log in: wythe login {registry}", wait.as_secs()),
                 None => format!("try again later, or log in: wythe login {registry}"),
             }),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Some(
+                "another server has this port: stop it, or give another one".into(),
+            ),
             Self::Token { source, .. } => source.hint(),
             _ => None,
         }

@@ -2,6 +2,7 @@
 //!
 //! [`Client`] talks to registries (distribution-spec, and Docker's schema 2 and tokens), blocking;
 //! the async engine inside is private and starts at the first request.
+//! [`serve`] is the other side: the store as a registry.
 
 mod auth;
 mod blob;
@@ -17,6 +18,7 @@ mod redirect;
 mod registries;
 mod retry;
 mod secret;
+pub mod serve;
 mod sources;
 mod upload;
 

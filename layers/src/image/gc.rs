@@ -12,9 +12,12 @@ use std::time::Duration;
 use super::Problem;
 use super::closure::Closure;
 use crate::layer::LayerRecord;
-use crate::spec::{Descriptor, DiffId};
+use crate::spec::{Descriptor, DiffId, Digest};
 use crate::store::Store;
 use crate::{Error, Result};
+
+/// Where [`LayerRecord`]s are.
+const LAYER_RECORDS: &str = "layers/v1";
 
 /// What to keep beside everything that `index.json` names.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +65,8 @@ pub fn collect_garbage(store: &Store, roots: &Roots, patience: Duration) -> Resu
         closure.add_stack(stack);
     }
     let mut collected = Collected::default();
-    sweep_records(store, &mut closure, &mut collected)?;
+    keep_layers_blobs(store, &mut closure)?;
+    sweep_records(store, &closure, &mut collected)?;
     sweep_trees(store, &closure, &mut collected)?;
     for (digest, size_bytes) in store.blobs().list()? {
         if !closure.blobs.contains(&digest) && store.blobs().remove(&digest)? {
@@ -74,17 +78,65 @@ pub fn collect_garbage(store: &Store, roots: &Roots, patience: Duration) -> Resu
     Ok(collected)
 }
 
-/// Removes the records of layers that are not kept, and keeps the blobs of those that are.
-fn sweep_records(store: &Store, closure: &mut Closure, collected: &mut Collected) -> Result<()> {
-    let records = store.records::<LayerRecord>("layers/v1");
+/// What became of a blob that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobRemoval {
+    /// It is gone.
+    Removed,
+    /// Something that `index.json` leads to needs it.
+    InUse,
+    /// It was not here.
+    Absent,
+}
+
+/// Removes one blob unless something needs it.
+///
+/// # Errors
+/// [`Error::Locked`] when another process uses the store for longer than `patience`.
+pub fn remove_unused_blob(
+    store: &Store,
+    digest: &Digest,
+    patience: Duration,
+) -> Result<BlobRemoval> {
+    if store.blobs().stat(digest)?.is_none() {
+        return Ok(BlobRemoval::Absent);
+    }
+    let _alone = store.exclusive(patience)?;
+    let mut closure = Closure::walk(store, &[])?;
+    // What cannot be read may need it.
+    let is_unclear = |problem: &Problem| matches!(problem, Problem::DocumentInvalid { .. });
+    if closure.problems.iter().any(is_unclear) {
+        return Ok(BlobRemoval::InUse);
+    }
+    keep_layers_blobs(store, &mut closure)?;
+    if closure.blobs.contains(digest) {
+        return Ok(BlobRemoval::InUse);
+    }
+    let was_here = store.blobs().remove(digest)?;
+    Ok(if was_here {
+        BlobRemoval::Removed
+    } else {
+        BlobRemoval::Absent
+    })
+}
+
+/// The blobs that are known to be a kept layer's are kept, whether a manifest names them or not:
+/// compressing again would cost more than they do.
+fn keep_layers_blobs(store: &Store, closure: &mut Closure) -> Result<()> {
+    let records = store.records::<LayerRecord>(LAYER_RECORDS);
+    for diff_id in &closure.diff_ids {
+        let blobs = records.get(diff_id.digest())?.into_iter();
+        let blobs = blobs.flat_map(|record| record.blobs);
+        closure.blobs.extend(blobs.map(|blob| blob.digest));
+    }
+    Ok(())
+}
+
+/// Removes the records of layers that are not kept.
+fn sweep_records(store: &Store, closure: &Closure, collected: &mut Collected) -> Result<()> {
+    let records = store.records::<LayerRecord>(LAYER_RECORDS);
     for key in records.keys()? {
-        if closure.diff_ids.contains(&DiffId(key.clone())) {
-            let blobs = records
-                .get(&key)?
-                .into_iter()
-                .flat_map(|record| record.blobs);
-            closure.blobs.extend(blobs.map(|blob| blob.digest));
-        } else if records.remove(&key)? {
+        if !closure.diff_ids.contains(&DiffId(key.clone())) && records.remove(&key)? {
             collected.records += 1;
         }
     }

@@ -30,8 +30,8 @@ use crate::spec::{
 
 pub use commit::{commit, finalise};
 pub use fetch::{fetch, stack};
-pub use gc::{Collected, Roots, collect_garbage};
-pub use open::{open, open_target};
+pub use gc::{BlobRemoval, Collected, Roots, collect_garbage, remove_unused_blob};
+pub use open::{open, open_target, read_document};
 pub use verify::Problem;
 
 /// Largest image config read, in bytes. Real ones have some kilobytes; BuildKit's inline cache

@@ -54,8 +54,11 @@ pub fn open_target(
     }
 }
 
-/// A manifest or an index, verified.
-pub(super) fn read_document(store: &Store, target: &Descriptor) -> Result<Document> {
+/// A manifest or an index in the store, verified.
+///
+/// # Errors
+/// [`Error::BlobMissing`]; what is wrong with a document that is neither.
+pub fn read_document(store: &Store, target: &Descriptor) -> Result<Document> {
     let bytes = store.blobs().read(target, MAX_MANIFEST_BYTES)?;
     Ok(Document::parse(bytes, Some(&target.media_type))?)
 }

@@ -1,0 +1,249 @@
+//! Clients that lie, stall and flood. Each test ends by asking whether the others are still served.
+
+use std::time::Instant;
+
+use super::*;
+
+fn impatient() -> ServeOptions {
+    ServeOptions {
+        header_timeout: Duration::from_millis(300),
+        body_idle_timeout: Duration::from_millis(300),
+        write_stall_timeout: Duration::from_millis(300),
+        ..ServeOptions::default()
+    }
+}
+
+#[test]
+fn names_that_leave_the_store_are_refused_and_nothing_is_touched() {
+    let server = TestServer::start();
+    let outside = server.store.root().parent().unwrap().join("outside");
+    std::fs::write(&outside, "secret").unwrap();
+    for path in [
+        "/v2/../../outside",
+        "/v2/a/blobs/../../../outside",
+        "/v2/a/blobs/sha256:..%2f..%2f..%2foutside",
+        "/v2/%2e%2e/%2e%2e/manifests/outside",
+        "/v2/a/blobs/uploads/..%2f..%2foutside",
+        "/v2/a/blobs/uploads/..",
+        "/v2/a/manifests/..%2foutside",
+        "//v2/a/tags/list",
+        "/v2/a/tags/list%00",
+    ] {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH"] {
+            let answer = server.send(method, path, &[], b"x");
+            assert!(
+                (400..500).contains(&answer.status),
+                "{method} {path}: {answer:?}"
+            );
+            assert!(!String::from_utf8_lossy(&answer.body).contains("secret"));
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "secret");
+    assert!(server.store.blobs().list().unwrap().is_empty());
+    assert_eq!(server.leftovers(), 0);
+}
+
+#[test]
+fn on_loopback_other_host_names_are_refused() {
+    let server = TestServer::with(ServeOptions {
+        allowed_hosts: vec!["registry.test".to_owned()],
+        ..ServeOptions::default()
+    });
+    let ask = |host: &str| server.send("GET", "/v2/", &[("Host", host)], b"").status;
+    for host in [
+        "localhost:5000",
+        "LOCALHOST",
+        "127.0.0.1",
+        "[::1]:5000",
+        "a.localhost",
+        "registry.test:80",
+    ] {
+        assert_eq!(ask(host), 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:5000",
+        "localhost.evil.example",
+        "",
+    ] {
+        assert_eq!(ask(host), 421, "{host}");
+    }
+}
+
+#[test]
+fn huge_heads_are_refused() {
+    let server = TestServer::start();
+    let long = "x".repeat(200_000);
+    let answer = server.send("GET", "/v2/", &[("X-Long", &long)], b"");
+    assert_eq!(answer.status, 431);
+    let answer = server.request("GET", &format!("/v2/{long}/tags/list"));
+    assert!(
+        matches!(answer.status, 400 | 414 | 431),
+        "{}",
+        answer.status
+    );
+    assert_eq!(server.request("GET", "/v2/").status, 200);
+}
+
+#[test]
+fn a_head_that_never_ends_is_cut_off() {
+    let server = TestServer::with(impatient());
+    let mut stream = server.connect();
+    stream
+        .write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nX: ")
+        .unwrap();
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn an_upload_that_stalls_is_ended_and_can_be_taken_up() {
+    let server = TestServer::with(impatient());
+    let path = server.begin("a");
+    let mut stream = server.connect();
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10\r\n\r\n01234"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 408);
+    assert_eq!(server.request("GET", &path).header("range"), "0-4");
+    let rest = server.send("PATCH", &path, &[("Content-Range", "5-9")], b"56789");
+    assert_eq!(rest.header("range"), "0-9");
+}
+
+#[test]
+fn an_upload_whose_client_left_can_be_taken_up() {
+    let server = TestServer::start();
+    let path = server.begin("a");
+    let mut stream = server.connect();
+    let head =
+        format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234");
+    stream.write_all(head.as_bytes()).unwrap();
+    // Until then the upload is in another request's hands.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.request("GET", &path).status != 409 && Instant::now() < deadline {}
+    drop(stream);
+    while server.request("GET", &path).status == 409 && Instant::now() < deadline {}
+    assert_eq!(server.request("GET", &path).header("range"), "0-4");
+}
+
+#[test]
+fn blobs_over_the_limit_are_refused() {
+    let server = TestServer::with(ServeOptions {
+        max_blob_bytes: 1000,
+        ..ServeOptions::default()
+    });
+    let path = server.begin("a");
+    let answer = server.send("PATCH", &path, &[], &[0; 3000]);
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "SIZE_INVALID")
+    );
+    assert_eq!(server.send("PATCH", &path, &[], &[0; 1000]).status, 202);
+    let answer = server.send("PATCH", &path, &[], &[0; 1]);
+    assert_eq!(answer.status, 413);
+}
+
+#[test]
+fn uploads_are_bounded_in_number() {
+    let server = TestServer::start();
+    let mut refused = None;
+    for _ in 0..300 {
+        let answer = server.request("POST", "/v2/a/blobs/uploads/");
+        if answer.status != 202 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.unwrap();
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (429, "TOOMANYREQUESTS")
+    );
+    assert_eq!(server.request("GET", "/v2/").status, 200);
+}
+
+#[test]
+fn slow_readers_hold_nobody_up_and_are_cut_off() {
+    let server = TestServer::with(ServeOptions {
+        disk_threads: 2,
+        ..impatient()
+    });
+    let content = vec![3; 32 << 20];
+    server.store.blobs().put(&content).unwrap();
+    let digest = Digest::of(&content);
+    let get = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // More of them than there are threads for the disk; each takes what the kernel buffers.
+    let mut slow: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for stream in &mut slow {
+        stream.write_all(get.as_bytes()).unwrap();
+    }
+    let started = Instant::now();
+    let head = server.request("HEAD", &format!("/v2/a/blobs/{digest}"));
+    assert_eq!(head.status, 200);
+    let elapsed = started.elapsed();
+    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    std::thread::sleep(Duration::from_secs(3));
+    for stream in &mut slow {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert!(all.len() < content.len(), "cut off");
+    }
+}
+
+#[test]
+fn connections_over_the_limit_wait_their_turn() {
+    let server = TestServer::with(ServeOptions {
+        max_connections: 4,
+        ..impatient()
+    });
+    let idle: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    // Idle ones are cut off, so the ninth gets its turn.
+    assert_eq!(server.request("GET", "/v2/").status, 200);
+    drop(idle);
+}
+
+#[test]
+fn a_shutdown_lets_requests_finish_and_does_not_wait_for_ever() {
+    let mut server = TestServer::with(ServeOptions {
+        grace: Duration::from_millis(500),
+        ..ServeOptions::default()
+    });
+    let path = server.begin("a");
+    let idle = server.connect();
+    let mut hanging = server.connect();
+    let head = format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01");
+    hanging.write_all(head.as_bytes()).unwrap();
+    let mut finishing = server.connect();
+    let digest = Digest::of(b"0123456789");
+    let head = format!(
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234"
+    );
+    finishing.write_all(head.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let started = Instant::now();
+    server.shutdown.trigger();
+    std::thread::sleep(Duration::from_millis(50));
+    finishing.write_all(b"56789").unwrap();
+    assert_eq!(Answer::read(&mut finishing).status, 201);
+    server.stop();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(TcpStream::connect(server.address).is_err());
+    assert_eq!(server.leftovers(), 0);
+    drop((idle, hanging));
+}
+
+#[test]
+fn one_blob_from_many_clients_at_once() {
+    let server = TestServer::start();
+    let content = vec![9; 400_000];
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| server.upload("a", &content));
+        }
+    });
+    assert_eq!(server.store.blobs().list().unwrap().len(), 1);
+    assert_eq!(server.leftovers(), 0);
+}
