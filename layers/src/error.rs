@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::spec::{Digest, SpecError};
+use crate::spec::{DiffId, Digest, SpecError};
 use crate::tar::TarProblem;
-use crate::tree::TreeError;
+use crate::tree::{EntryPath, TreeError};
 
 /// This crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -151,6 +151,61 @@ pub enum Error {
         path: PathBuf,
         /// `process 123`, or `another process`.
         holder: String,
+    },
+    /// A layer cannot be unpacked.
+    #[error("cannot unpack layer {diff_id}")]
+    Unpack {
+        /// The layer.
+        diff_id: DiffId,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A layer's content is not what its image says.
+    #[error("layer {expected} has the diff ID {actual}")]
+    DiffIdMismatch {
+        /// By the image's config.
+        expected: DiffId,
+        /// Of the bytes.
+        actual: DiffId,
+    },
+    /// A layer refers to files or directories that are in none of its parents.
+    #[error("layer {diff_id} refers to files that neither it nor its parents have")]
+    MissingParents {
+        /// The layer.
+        diff_id: DiffId,
+    },
+    /// A layer's files were changed behind the store's back.
+    #[error("the files of layer {diff_id} have changed; remove {} and pull or build again", path.display())]
+    TreeChanged {
+        /// The layer.
+        diff_id: DiffId,
+        /// Its tree.
+        path: PathBuf,
+    },
+    /// A layer of which the store has neither a blob nor a tree.
+    #[error("layer {diff_id} is not in the store")]
+    LayerMissing {
+        /// The layer.
+        diff_id: DiffId,
+    },
+    /// Entries for a layer came in an order that no layer has.
+    #[error("the entry {path} comes out of order, twice, or before its directory")]
+    EntryOrder {
+        /// The entry.
+        path: EntryPath,
+    },
+    /// Symlinks that lead in a circle, or too far.
+    #[error("too many symbolic links in {path}")]
+    TooManyLinks {
+        /// Where it began.
+        path: EntryPath,
+    },
+    /// A name found in one stack of layers was used with another.
+    #[error("this stack has no layer {layer}")]
+    NoSuchLayer {
+        /// Counted from 0 at the bottom.
+        layer: usize,
     },
     /// A layer that is not a file system (an artifact's blob) was to be unpacked.
     #[error("{digest} is a blob of type {media_type:?}, not a file system layer")]

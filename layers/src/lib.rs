@@ -16,3 +16,6 @@ pub mod tar;
 pub mod tree;
 
 pub use error::{Error, Result};
+
+#[cfg(test)]
+mod testing;

@@ -1,12 +1,26 @@
 //! Snapshots: a stack of layer trees as one root file system to run in.
+//!
+//! Invariants: a snapshot is private to the process that made it and is gone when dropped; the
+//! layer trees below it are never written; what a killed process left is swept by the next one
+//! that calls [`choose`].
 
+mod commit;
+mod copy;
+mod mount;
+mod overlay;
+
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+pub use copy::CopySnapshotter;
+pub use mount::attach;
+pub use overlay::OverlaySnapshotter;
 
 use crate::Result;
-use crate::layer::{LayerRecord, LayerStack};
+use crate::layer::{LayerRecord, LayerStack, scratch};
 use crate::store::Store;
-use crate::tree::Timestamp;
+use crate::tree::{EntryPath, Timestamp};
 
 /// Makes snapshots. Implementations: overlay (new mount API, layer by layer) and copy.
 pub trait Snapshotter: Send + Sync {
@@ -19,12 +33,25 @@ pub trait Snapshotter: Send + Sync {
 
 /// A root file system to run in. Dropping it removes what it put on disk.
 pub trait Snapshot: Send {
-    /// The root: a mount that is attached nowhere yet, or a plain directory.
+    /// The root: a mount that is attached nowhere yet, or a plain directory. Asked again, the
+    /// same one.
     fn root(&self) -> Result<Root>;
 
     /// Turns what was changed into a layer: the upper directory becomes the tree by rename.
-    /// `None` when nothing was changed. Times after `clamp` become `clamp`.
-    fn commit(self: Box<Self>, clamp: Option<Timestamp>) -> Result<Option<LayerRecord>>;
+    /// `None` when nothing was changed (a new modification time of `/` alone is nothing).
+    /// No process may still write to the root.
+    fn commit(self: Box<Self>, options: &CommitOptions) -> Result<Option<LayerRecord>>;
+}
+
+/// How to commit a snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct CommitOptions {
+    /// Times after it become it, in the layer and on disk. Default: times are kept.
+    pub clamp: Option<Timestamp>,
+    /// Mount points that the runtime had to make and that were not there below (`proc`,
+    /// `etc/resolv.conf`): where they are still empty they do not become part of the layer, nor
+    /// do directories that changed for their sake only. Default: none.
+    pub ignore: BTreeSet<EntryPath>,
 }
 
 /// Where a snapshot's files are.
@@ -37,14 +64,21 @@ pub enum Root {
 }
 
 /// The best snapshotter that this process can use for this store: overlay where the kernel lets
-/// it mount one (tried once, for real), else copy.
+/// it mount one (tried once, for real), else copy. Sweeps what killed processes left.
+///
+/// # Errors
+/// When the store cannot be written to.
 pub fn choose(store: &Store) -> Result<Box<dyn Snapshotter>> {
-    let _ = store;
-    todo!()
+    scratch::sweep(store);
+    match OverlaySnapshotter::probe(store) {
+        Ok(overlay) => Ok(Box::new(overlay)),
+        Err(error @ (crate::Error::ReadOnly { .. } | crate::Error::DiskFull { .. })) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "no overlay here; snapshots are copies");
+            Ok(Box::new(CopySnapshotter))
+        }
+    }
 }
 
-/// Attaches a detached mount at `target` in this mount namespace.
-pub fn attach(mount: &OwnedFd, target: &Path) -> Result<()> {
-    let _ = (mount, target);
-    todo!()
-}
+#[cfg(test)]
+mod tests;

@@ -274,6 +274,18 @@ impl BlobWriter {
         self.size_bytes
     }
 
+    /// Verifies what was written against `expected` and throws it away: for a body that was read
+    /// to its end only to tell a wrong one from a bad one.
+    ///
+    /// # Errors
+    /// The two mismatches.
+    pub fn check(self, expected: &Descriptor) -> Result<()> {
+        if expected.digest.algorithm() == self.algorithm {
+            check(expected, &self.hasher.finish(), self.size_bytes)?;
+        }
+        Ok(())
+    }
+
     /// fsync, verify against `expected` (digest and size), rename into place, fsync the directory.
     ///
     /// # Errors

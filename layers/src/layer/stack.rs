@@ -1,0 +1,474 @@
+//! The merged view of a stack of layer trees, by the rules of overlayfs: directories of one name
+//! merge, anything else hides what is below it, a whiteout hides and is not there, and nothing
+//! shows through an opaque directory.
+//!
+//! Nothing is mounted: each layer is looked at on disk, part by part from its root, never
+//! through a symlink. The entry list is read only where the disk cannot hold the truth (owners
+//! where there is one id only, device nodes where they may not be made).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::disk;
+use super::tree::{LayerTree, TreeKey};
+use crate::Result;
+use crate::spec::{ChainId, DiffId};
+use crate::store::Store;
+use crate::tree::{
+    Dir, Entry, EntryKind, EntryPath, FileType, Flavour, LowerView, Name, TreeError,
+};
+
+/// Symlinks followed in one resolution, as the kernel does (`MAXSYMLINKS` in `linux/namei.h`).
+const MAX_LINKS: usize = 40;
+
+/// Unpacked layers, bottom first: what a root file system is made of.
+#[derive(Debug, Clone, Default)]
+pub struct LayerStack {
+    trees: Vec<LayerTree>,
+}
+
+/// A name found in a stack.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// With true ownership; `path` is where it was found, after resolving symlinks. Hard links
+    /// are regular files here.
+    pub entry: Entry,
+    /// Index of the layer that it comes from, 0 at the bottom.
+    pub layer: usize,
+}
+
+/// A directory of the merged view: the directories that it merges, top first.
+#[derive(Debug)]
+struct Merged {
+    path: EntryPath,
+    levels: Vec<Level>,
+}
+
+#[derive(Debug)]
+struct Level {
+    layer: usize,
+    directory: Dir,
+}
+
+/// What a name in a merged directory turned out to be.
+enum Child {
+    Directory { found: Found, merged: Merged },
+    Other(Found),
+}
+
+impl Child {
+    fn into_found(self) -> Found {
+        match self {
+            Self::Directory { found, .. } | Self::Other(found) => found,
+        }
+    }
+}
+
+impl LayerStack {
+    /// The trees of `diff_ids`, bottom first; `None` when one is not unpacked here.
+    ///
+    /// # Errors
+    /// When a tree is there and cannot be read.
+    pub fn open(store: &Store, diff_ids: &[DiffId]) -> Result<Option<Self>> {
+        let mut stack = Self::default();
+        for diff_id in diff_ids {
+            match Self::open_next(store, &stack, diff_id)? {
+                Some(tree) => stack.trees.push(tree),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(stack))
+    }
+
+    /// The tree of the layer that comes next on `self`, if it is unpacked.
+    fn open_next(store: &Store, stack: &Self, diff_id: &DiffId) -> Result<Option<LayerTree>> {
+        let by_diff = LayerTree::open(store, TreeKey::Diff(diff_id.clone()))?;
+        if by_diff.is_some() {
+            return Ok(by_diff);
+        }
+        match stack.chain_with(diff_id) {
+            Some(chain) => LayerTree::open(store, TreeKey::Chain(chain)),
+            None => Ok(None),
+        }
+    }
+
+    /// This stack with one more layer on top; `None` when it is not unpacked here.
+    ///
+    /// # Errors
+    /// As [`LayerStack::open`].
+    pub fn with(&self, store: &Store, diff_id: &DiffId) -> Result<Option<Self>> {
+        Ok(Self::open_next(store, self, diff_id)?.map(|tree| {
+            let mut stack = self.clone();
+            stack.trees.push(tree);
+            stack
+        }))
+    }
+
+    /// The chain ID of this stack with one more layer on top.
+    pub(crate) fn chain_with(&self, diff_id: &DiffId) -> Option<ChainId> {
+        let diff_ids: Vec<_> = self
+            .trees
+            .iter()
+            .map(LayerTree::diff_id)
+            .chain([diff_id])
+            .cloned()
+            .collect();
+        ChainId::of(&diff_ids)
+    }
+
+    /// Bottom first.
+    pub fn trees(&self) -> &[LayerTree] {
+        &self.trees
+    }
+
+    /// The directories that an overlay of this stack is made of, top first.
+    pub(crate) fn mounted(&self) -> Vec<PathBuf> {
+        let opaque = self.trees.iter().rposition(|tree| tree.info().opaque_root);
+        self.trees
+            .iter()
+            .skip(opaque.unwrap_or(0))
+            .rev()
+            .map(|tree| tree.fs().to_owned())
+            .collect()
+    }
+
+    /// The root directory's entry: of the topmost layer that has one, else as an empty image has it.
+    ///
+    /// # Errors
+    /// When a tree cannot be read.
+    pub fn root(&self) -> Result<Found> {
+        for (layer, tree) in self.trees.iter().enumerate().rev() {
+            if tree.info().lists_root {
+                let path = EntryPath::ROOT;
+                let entry = match tree.flavour() {
+                    Flavour::SingleId => tree.list()?.get(&path).cloned(),
+                    _ => None,
+                };
+                let entry = match entry {
+                    Some(entry) => entry,
+                    None => disk::root_entry(&tree.open_root()?.open_dir(&EntryPath::ROOT)?)?,
+                };
+                return Ok(Found { entry, layer });
+            }
+        }
+        let entry = Entry::new(EntryPath::ROOT, EntryKind::Directory);
+        Ok(Found { entry, layer: 0 })
+    }
+
+    /// The merged view's entry of exactly this path (the last part is not followed, nor are
+    /// parents that are symlinks); whiteouts and opaque directories honoured.
+    ///
+    /// # Errors
+    /// When a tree cannot be read.
+    pub fn lookup(&self, path: &EntryPath) -> Result<Option<Found>> {
+        if path.is_root() {
+            return self.root().map(Some);
+        }
+        Ok(self.walk(path)?.map(Child::into_found))
+    }
+
+    /// Resolves symlinks inside the merged view as chroot would (absolute ones start at its root,
+    /// `..` stops there, 40 links at most). The result's last parts may not exist.
+    /// `follow_last`: whether a symlink in last place is followed too.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooManyLinks`] for a loop; when a tree cannot be read.
+    pub fn resolve(&self, path: &EntryPath, follow_last: bool) -> Result<EntryPath> {
+        let mut resolution = Resolution {
+            stack: self,
+            directories: vec![self.merged_root()?],
+            missing: Vec::new(),
+            links: 0,
+        };
+        let mut pending: Vec<Vec<u8>> = parts_reversed(path.as_bytes());
+        while let Some(part) = pending.pop() {
+            let follow = follow_last || !pending.is_empty();
+            if let Some(target) = resolution.enter(&part, follow)? {
+                if resolution.links > MAX_LINKS {
+                    return Err(crate::Error::TooManyLinks { path: path.clone() });
+                }
+                pending.extend(parts_reversed(&target));
+            }
+        }
+        resolution.result()
+    }
+
+    /// Merged children of a directory (exact path), sorted by name; empty for what is no directory.
+    ///
+    /// # Errors
+    /// When a tree cannot be read.
+    pub fn read_dir(&self, path: &EntryPath) -> Result<Vec<Found>> {
+        let merged = if path.is_root() {
+            self.merged_root()?
+        } else {
+            match self.walk(path)? {
+                Some(Child::Directory { merged, .. }) => merged,
+                _ => return Ok(Vec::new()),
+            }
+        };
+        // The first layer to say anything of a name decides; `None`: it says that it is gone.
+        let mut names: BTreeMap<Vec<u8>, Option<Found>> = BTreeMap::new();
+        for level in &merged.levels {
+            for name in level.directory.read()? {
+                let btree_map::Entry::Vacant(vacant) = names.entry(name) else {
+                    continue;
+                };
+                let path = join(&merged.path, vacant.key())?;
+                let (Some(name), dir) = (Name::of(&path), &level.directory) else {
+                    continue;
+                };
+                let found = match dir.stat(name)? {
+                    None => continue,
+                    Some(stat) if stat.is_whiteout() => None,
+                    Some(stat) => {
+                        let entry = disk::entry(dir, name, &stat, path.clone())?;
+                        self.found(level, entry)?
+                    }
+                };
+                vacant.insert(found);
+            }
+            let tree = self.tree(level.layer)?;
+            if tree.info().listed_only {
+                let children = tree.list()?.children(&merged.path);
+                for entry in children.filter(|entry| entry.kind.is_device()) {
+                    let name = entry.path.file_name().unwrap_or_default().to_owned();
+                    names.entry(name).or_insert_with(|| {
+                        Some(Found {
+                            entry: entry.clone(),
+                            layer: level.layer,
+                        })
+                    });
+                }
+            }
+        }
+        Ok(names.into_values().flatten().collect())
+    }
+
+    /// Opens a regular file's content (hard links included), through the door that cannot leave the tree.
+    ///
+    /// # Errors
+    /// When the file is not there, or is no regular file.
+    pub fn open_file(&self, found: &Found) -> Result<File> {
+        self.tree(found.layer)?
+            .open_root()?
+            .open_file(&found.entry.path)
+    }
+
+    fn tree(&self, layer: usize) -> Result<&LayerTree> {
+        self.trees
+            .get(layer)
+            .ok_or(crate::Error::NoSuchLayer { layer })
+    }
+
+    fn merged_root(&self) -> Result<Merged> {
+        let mut levels = Vec::with_capacity(self.trees.len());
+        for (layer, tree) in self.trees.iter().enumerate().rev() {
+            let directory = tree.open_root()?.open_dir(&EntryPath::ROOT)?;
+            levels.push(Level { layer, directory });
+            if tree.info().opaque_root {
+                break;
+            }
+        }
+        Ok(Merged {
+            path: EntryPath::ROOT,
+            levels,
+        })
+    }
+
+    /// The end of an exact path that is not the root.
+    fn walk(&self, path: &EntryPath) -> Result<Option<Child>> {
+        let mut here = self.merged_root()?;
+        let mut parts = path.parts().peekable();
+        while let Some(part) = parts.next() {
+            let child = self.child(&here, part)?;
+            if parts.peek().is_none() {
+                return Ok(child);
+            }
+            match child {
+                Some(Child::Directory { merged, .. }) => here = merged,
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// One name in a merged directory.
+    fn child(&self, parent: &Merged, name: &[u8]) -> Result<Option<Child>> {
+        let path = join(&parent.path, name)?;
+        let Some(name) = Name::of(&path) else {
+            return Ok(None);
+        };
+        let mut top: Option<Found> = None;
+        let mut levels = Vec::new();
+        let last = parent.levels.len().saturating_sub(1);
+        for (depth, level) in parent.levels.iter().enumerate() {
+            let dir = &level.directory;
+            let Some(stat) = dir.stat(name)? else {
+                match self.device(level, &path)? {
+                    Some(device) if top.is_none() => return Ok(Some(Child::Other(device))),
+                    Some(_) => break,
+                    None => continue,
+                }
+            };
+            if stat.is_whiteout() || (stat.file_type != FileType::Directory && top.is_some()) {
+                break;
+            }
+            if top.is_none() {
+                top = self.found(level, disk::entry(dir, name, &stat, path.clone())?)?;
+            }
+            if stat.file_type != FileType::Directory {
+                return Ok(top.map(Child::Other));
+            }
+            let directory = dir.open_dir(name)?;
+            let is_last =
+                depth == last || disk::is_opaque(&directory, self.tree(level.layer)?.flavour())?;
+            levels.push(Level {
+                layer: level.layer,
+                directory,
+            });
+            if is_last {
+                break;
+            }
+        }
+        Ok(top.map(|found| Child::Directory {
+            found,
+            merged: Merged {
+                path: path.clone(),
+                levels,
+            },
+        }))
+    }
+
+    /// A device node that could not be made on disk.
+    fn device(&self, level: &Level, path: &EntryPath) -> Result<Option<Found>> {
+        let tree = self.tree(level.layer)?;
+        if !tree.info().listed_only {
+            return Ok(None);
+        }
+        let entry = tree
+            .list()?
+            .get(path)
+            .filter(|entry| entry.kind.is_device());
+        Ok(entry.map(|entry| Found {
+            entry: entry.clone(),
+            layer: level.layer,
+        }))
+    }
+
+    /// What the disk says, made true where it cannot hold the truth.
+    fn found(&self, level: &Level, on_disk: Option<Entry>) -> Result<Option<Found>> {
+        let Some(mut entry) = on_disk else {
+            return Ok(None);
+        };
+        let tree = self.tree(level.layer)?;
+        if tree.list_is_truth()
+            && let Some(listed) = tree.list()?.get(&entry.path)
+            && let Some(listed) = tree.list()?.without_link(listed)
+        {
+            entry.mode = listed.mode;
+            entry.uid = listed.uid;
+            entry.gid = listed.gid;
+            entry.mtime = listed.mtime;
+            entry.xattrs = listed.xattrs;
+            entry.content_digest = listed.content_digest;
+        }
+        Ok(Some(Found {
+            entry,
+            layer: level.layer,
+        }))
+    }
+}
+
+impl LowerView for LayerStack {
+    fn lookup(&self, path: &EntryPath) -> Result<Option<Entry>> {
+        Ok(Self::lookup(self, path)?.map(|found| found.entry))
+    }
+
+    fn children(&self, path: &EntryPath) -> Result<Vec<Entry>> {
+        Ok(self
+            .read_dir(path)?
+            .into_iter()
+            .map(|found| found.entry)
+            .collect())
+    }
+
+    fn open(&self, path: &EntryPath) -> Result<File> {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let found =
+            Self::lookup(self, path)?.ok_or_else(|| crate::Error::io("open", path)(missing()))?;
+        self.open_file(&found)
+    }
+}
+
+/// A symlink resolution under way.
+struct Resolution<'a> {
+    stack: &'a LayerStack,
+    // From the root to where it stands; never empty.
+    directories: Vec<Merged>,
+    // Parts after the last directory that exists.
+    missing: Vec<Vec<u8>>,
+    links: usize,
+}
+
+impl Resolution<'_> {
+    /// Takes one part; gives the text of a symlink that is to be followed in its place.
+    fn enter(&mut self, part: &[u8], follow: bool) -> Result<Option<Vec<u8>>> {
+        if part == b".." {
+            if self.missing.pop().is_none() && self.directories.len() > 1 {
+                self.directories.pop();
+            }
+            return Ok(None);
+        }
+        let child = match self.directories.last() {
+            Some(here) if self.missing.is_empty() => self.stack.child(here, part)?,
+            _ => None,
+        };
+        match child {
+            Some(Child::Directory { merged, .. }) => self.directories.push(merged),
+            Some(Child::Other(Found {
+                entry:
+                    Entry {
+                        kind: EntryKind::Symlink { target },
+                        ..
+                    },
+                ..
+            })) if follow => {
+                self.links += 1;
+                if target.first() == Some(&b'/') {
+                    self.directories.truncate(1);
+                }
+                return Ok(Some(target));
+            }
+            _ => self.missing.push(part.to_owned()),
+        }
+        Ok(None)
+    }
+
+    fn result(self) -> Result<EntryPath> {
+        let mut path = match self.directories.last() {
+            Some(here) => here.path.clone(),
+            None => EntryPath::ROOT,
+        };
+        for part in &self.missing {
+            path = join(&path, part)?;
+        }
+        Ok(path)
+    }
+}
+
+fn join(directory: &EntryPath, name: &[u8]) -> Result<EntryPath> {
+    let whole = [directory.as_bytes(), b"/", name].concat();
+    Ok(EntryPath::check(&whole).map_err(TreeError::path(&whole))?)
+}
+
+/// The parts of a path or a link's text, last first; `.` and empty ones are none.
+fn parts_reversed(bytes: &[u8]) -> Vec<Vec<u8>> {
+    bytes
+        .split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(<[u8]>::to_owned)
+        .rev()
+        .collect()
+}
