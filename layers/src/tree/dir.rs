@@ -178,14 +178,15 @@ impl Dir {
         operation: &'static str,
         name: Name<'_>,
     ) -> impl FnOnce(Errno) -> Error {
-        let path = self.path.join(OsStr::from_bytes(name.0));
-        move |errno| Error::io(operation, path)(errno.into())
+        move |errno| {
+            let path = self.path.join(OsStr::from_bytes(name.0));
+            Error::io(operation, path)(errno.into())
+        }
     }
 
     /// The error of an operation on this directory.
     pub(super) fn own_error(&self, operation: &'static str) -> impl FnOnce(Errno) -> Error {
-        let path = self.path.clone();
-        move |errno| Error::io(operation, path)(errno.into())
+        move |errno| Error::io(operation, &self.path)(errno.into())
     }
 
     /// A path by which the kernel finds `name` here with calls that have no `*at` form.

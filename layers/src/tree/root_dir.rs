@@ -79,8 +79,7 @@ impl RootDir {
     }
 
     fn error(&self, operation: &'static str, path: &EntryPath) -> impl FnOnce(Errno) -> Error {
-        let path = self.path.join(path);
-        move |errno| Error::io(operation, path)(errno.into())
+        move |errno| Error::io(operation, self.path.join(path))(errno.into())
     }
 
     /// Opens a directory, exactly.

@@ -369,3 +369,62 @@ pub(crate) fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
     ];
     proptest::collection::vec(step, 0..50)
 }
+
+/// Whether overlays can be mounted here; says so aloud when not.
+pub(crate) fn can_mount(test: &str) -> bool {
+    let able = rustix::process::geteuid().is_root();
+    if !able {
+        let required = std::env::var("WYTHE_REQUIRE").unwrap_or_default();
+        assert!(!required.contains("priv"), "{test} needs root");
+        eprintln!("SKIPPED {test}: needs root");
+    }
+    able
+}
+
+/// A writable overlay mount, gone when dropped.
+pub(crate) struct OverlayMount {
+    _scratch: tempfile::TempDir,
+    merged: PathBuf,
+}
+
+impl OverlayMount {
+    /// Mounts `upper` on `lower`, with the options that wythe relies on.
+    pub(crate) fn new(lower: &Path, upper: &Path, flavour: Flavour) -> Self {
+        // The kernel wants `workdir` beside `upperdir`, on the same file system.
+        let scratch = tempfile::tempdir_in(upper.parent().unwrap()).unwrap();
+        let merged = scratch.path().join("merged");
+        let work = scratch.path().join("work");
+        fs::create_dir(&work).unwrap();
+        fs::create_dir(&merged).unwrap();
+        // Not redirect_dir=off: where the kernel follows redirects by default, that still does.
+        let mut options = format!(
+            "lowerdir={},upperdir={},workdir={},redirect_dir=nofollow,index=off",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        options += match flavour {
+            Flavour::Root => ",metacopy=off",
+            Flavour::SubIds | Flavour::SingleId => ",userxattr",
+        };
+        let options = std::ffi::CString::new(options).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("overlay", &merged, "overlay", flags, options.as_c_str()).unwrap();
+        Self {
+            _scratch: scratch,
+            merged,
+        }
+    }
+
+    /// Where it is mounted.
+    pub(crate) fn path(&self) -> &Path {
+        &self.merged
+    }
+}
+
+impl Drop for OverlayMount {
+    fn drop(&mut self) {
+        let flags = rustix::mount::UnmountFlags::empty();
+        let _ = rustix::mount::unmount(&self.merged, flags);
+    }
+}

@@ -4,27 +4,23 @@
 //! open and most files cost: create, write, mode, time, close. Owners are set only where they
 //! differ from what new files get anyway.
 
-use std::fs::File;
-use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use tracing::debug;
 
-use crate::spec::{Algorithm, Digest, Hasher};
+use crate::spec::Digest;
 use crate::{Error, Result};
 
 use super::super::dir::{Dir, Name, Node, WHITEOUT, raw_owner, raw_times};
 use super::super::overlay_marks::opaque_xattr;
-use super::super::{Entry, EntryKind, EntryPath, Flavour, RootDir, TreeError, xattr};
+use super::super::{Entry, EntryKind, EntryPath, Flavour, RootDir, xattr};
+use super::content::{Content, Copier};
 use super::{ApplyStatistics, ContentDigests};
 
 /// Directories kept open.
 const MAX_OPEN_DIRS: usize = 32;
-
-/// Bytes written at once.
-const BUFFER_BYTES: usize = 256 * 1024;
 
 /// What the owner needs on disk to read a file back; see the flavours' table.
 pub(crate) const OWNER_FILE_BITS: u32 = 0o400;
@@ -34,14 +30,14 @@ pub(crate) const OWNER_DIR_BITS: u32 = 0o700;
 
 #[derive(Debug)]
 pub(crate) struct Disk {
-    root: RootDir,
+    pub(super) root: RootDir,
     flavour: Flavour,
     /// The last directories used, each below the one before it.
     open: Vec<(EntryPath, Dir)>,
     /// Who new files belong to, once one has been made.
     new_owner: Option<(u32, u32)>,
-    buffer: Vec<u8>,
-    statistics: ApplyStatistics,
+    pub(super) copier: Copier,
+    pub(super) statistics: ApplyStatistics,
 }
 
 impl Disk {
@@ -54,7 +50,7 @@ impl Disk {
             flavour,
             open: Vec::new(),
             new_owner: None,
-            buffer: vec![0; BUFFER_BYTES],
+            copier: Copier::new(),
             statistics: ApplyStatistics::default(),
         })
     }
@@ -116,7 +112,26 @@ impl Disk {
 
     pub(super) fn whiteout(&mut self, path: &EntryPath) -> Result<()> {
         let (dir, name) = self.parent(path)?;
-        dir.make_node(WHITEOUT, name)
+        let result = dir.make_node(WHITEOUT, name);
+        self.mark_result(result)
+    }
+
+    /// A mark that the disk under the tree will not hold stays in the list only. So it is where
+    /// the tree itself lies on an overlay mount, whose own marks these are.
+    fn mark_result(&mut self, result: Result<()>) -> Result<()> {
+        match result {
+            Err(Error::Io { path, source, .. })
+                if matches!(
+                    Errno::from_io_error(&source),
+                    Some(Errno::PERM | Errno::NOTSUP)
+                ) =>
+            {
+                debug!(path = %path.display(), %source, "overlay mark cannot be made");
+                self.statistics.unmade_marks += 1;
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Makes a directory; its metadata comes with [`Disk::finish_directory`].
@@ -138,7 +153,7 @@ impl Disk {
     pub(super) fn file(
         &mut self,
         entry: &Entry,
-        content: &mut dyn Read,
+        content: Content<'_>,
         digests: ContentDigests,
     ) -> Result<Option<Digest>> {
         match &entry.kind {
@@ -167,7 +182,7 @@ impl Disk {
         &mut self,
         entry: &Entry,
         size: u64,
-        content: &mut dyn Read,
+        content: Content<'_>,
         digests: ContentDigests,
     ) -> Result<Option<Digest>> {
         let (dir, name) = self.parent(&entry.path)?;
@@ -175,7 +190,7 @@ impl Disk {
         let digest = self.copy(entry, size, content, &file, digests)?;
         let path = self.root.path().join(&entry.path);
         let error = |operation| {
-            let path = path.clone();
+            let path = &path;
             move |errno: Errno| Error::io(operation, path)(errno.into())
         };
         let stat = || {
@@ -203,48 +218,6 @@ impl Disk {
         }
         rustix::fs::futimens(&file, &raw_times(entry.mtime)).map_err(error("set the time of"))?;
         Ok(digest)
-    }
-
-    fn copy(
-        &mut self,
-        entry: &Entry,
-        size: u64,
-        content: &mut dyn Read,
-        mut file: &File,
-        digests: ContentDigests,
-    ) -> Result<Option<Digest>> {
-        let mut hasher = digests.compute().then(|| Hasher::new(Algorithm::Sha256));
-        let mut written = 0;
-        // One byte more than promised is asked for, so that too much is noticed too.
-        let mut content = content.take(size.saturating_add(1));
-        loop {
-            let length = fill(&mut content, &mut self.buffer).map_err(|source| Error::Read {
-                what: format!("the content of {}", entry.path),
-                source,
-            })?;
-            written += length as u64;
-            if written > size || (length == 0 && written < size) {
-                return Err(TreeError::ContentLength {
-                    path: entry.path.clone(),
-                    expected: size,
-                    actual: written,
-                }
-                .into());
-            }
-            let Some(bytes) = self.buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
-                break;
-            };
-            if let Some(hasher) = &mut hasher {
-                hasher.update(bytes);
-            }
-            file.write_all(bytes)
-                .map_err(|source| Error::io("write", self.root.path().join(&entry.path))(source))?;
-            if length < self.buffer.len() && written == size {
-                break;
-            }
-        }
-        self.statistics.content_bytes += written;
-        Ok(hasher.map(Hasher::finish))
     }
 
     fn node(&mut self, entry: &Entry, node: Node) -> Result<()> {
@@ -306,8 +279,8 @@ impl Disk {
                 .map_err(dir.own_error("set an extended attribute of"))?;
         }
         if hides_lower {
-            xattr::set_fd(dir.as_fd(), opaque_xattr(self.flavour), b"y")
-                .map_err(dir.own_error("mark as opaque"))?;
+            let result = xattr::set_fd(dir.as_fd(), opaque_xattr(self.flavour), b"y");
+            self.mark_result(result.map_err(dir.own_error("mark as opaque")))?;
         }
         let mode = match self.flavour {
             Flavour::SingleId => entry.mode | OWNER_DIR_BITS,
@@ -372,20 +345,6 @@ impl Disk {
             result => result,
         }
     }
-}
-
-/// Reads until `buffer` is full or nothing more comes.
-fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut length = 0;
-    while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-        match content.read(rest) {
-            Ok(0) => break,
-            Ok(more) => length += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 /// Whether the kernel has room for such a device number: 12 bits and 20 bits.

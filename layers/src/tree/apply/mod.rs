@@ -33,10 +33,12 @@
 //! Modes and times of directories are set at the very end, so a directory without write
 //! permission can be filled, and filling it does not change its time.
 
+mod content;
 mod disk;
 mod model;
 mod parents;
 
+use std::fs::File;
 use std::io::Read;
 
 use tracing::debug;
@@ -48,6 +50,7 @@ use super::{
     Entry, EntryKind, EntryList, EntryPath, Flavour, LowerView, Refusal, RootDir, TreeError,
 };
 
+use content::Content;
 pub(super) use disk::{Disk, OWNER_DIR_BITS, OWNER_FILE_BITS};
 use model::{Model, Thing};
 
@@ -132,8 +135,12 @@ pub struct ApplyStatistics {
     pub content_bytes: u64,
     /// Overlay attributes that the archive tried to set and that were dropped.
     pub dropped_marks: usize,
-    /// Owners, devices and attributes that are only in the list, beyond what the flavour never sets.
+    /// Owners (but in `SingleId`, where none is set), devices and attributes that are only in the
+    /// list.
     pub only_listed: usize,
+    /// Whiteouts and opaque directories that are only in the list, because the disk refused the
+    /// marks. With any of these an overlay mount of the tree shows too much.
+    pub unmade_marks: usize,
 }
 
 /// Applies one layer's entries to an empty directory.
@@ -164,7 +171,17 @@ impl<'a> Applier<'a> {
     /// # Errors
     /// [`TreeError`] for what no layer may have; I/O errors of the disk or of `content`. The tree
     /// is then to be thrown away.
-    pub fn apply(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<Applied> {
+    pub fn apply(&mut self, entry: Entry, content: &mut dyn Read) -> Result<Applied> {
+        self.apply_content(entry, Content::Stream(content))
+    }
+
+    /// [`Applier::apply`] with the content of a regular file being that of `file` from where it
+    /// stands, which is its start; shared with it (reflink) where the file system can.
+    pub fn apply_from(&mut self, entry: Entry, file: &File) -> Result<Applied> {
+        self.apply_content(entry, Content::File(file))
+    }
+
+    fn apply_content(&mut self, mut entry: Entry, content: Content<'_>) -> Result<Applied> {
         if self.verdict.is_none() {
             entry.mode &= super::MODE_BITS;
             self.dropped_marks += overlay_marks::strip(&mut entry.xattrs);
@@ -177,7 +194,7 @@ impl<'a> Applier<'a> {
         })
     }
 
-    fn apply_checked(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
+    fn apply_checked(&mut self, mut entry: Entry, content: Content<'_>) -> Result<()> {
         if entry.kind.is_opaque_mark() {
             // The mark is a file in the directory, so the whole path is a parent.
             let path = self.directory_of(&entry.path, &entry.path)?;
@@ -228,7 +245,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn apply_file(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
+    fn apply_file(&mut self, mut entry: Entry, content: Content<'_>) -> Result<()> {
         let path = entry.path.clone();
         self.make_room(&path)?;
         let digest = self

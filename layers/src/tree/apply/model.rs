@@ -87,10 +87,6 @@ impl Model {
 
     /// The slot of `path`, made if there is none.
     pub(super) fn slot(&mut self, path: &EntryPath) -> &mut Slot {
-        if !self.slots.contains_key(path) {
-            self.slots.insert(path.clone(), Slot::empty());
-        }
-        // The key was just put there; an empty slot otherwise would be lost, never wrong.
         self.slots.entry(path.clone()).or_insert_with(Slot::empty)
     }
 

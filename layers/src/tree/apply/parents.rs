@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use crate::Result;
 
 use super::super::{Entry, EntryKind, EntryPath, MAX_SYMLINKS, Refusal, TreeError};
+use super::Applier;
+use super::content::Content;
 use super::model::{Slot, Thing};
-use super::{Applier, ContentDigests};
 
 /// What a path is in the layer on top of what is lower.
 enum Merged {
@@ -183,17 +184,10 @@ impl Applier<'_> {
         match entry.kind {
             EntryKind::Directory => Err(refused(Refusal::LinkToDirectory).into()),
             EntryKind::File { .. } => {
-                let mut content = lower.open(path)?;
-                self.apply_file(entry, &mut content)
+                let content = lower.open(path)?;
+                self.apply_file(entry, Content::File(&content))
             }
-            _ => self.apply_file(entry, &mut std::io::empty()),
+            _ => self.apply_file(entry, Content::Stream(&mut std::io::empty())),
         }
-    }
-}
-
-impl ContentDigests {
-    /// Whether every file is hashed.
-    pub(super) fn compute(self) -> bool {
-        self == Self::Compute
     }
 }

@@ -737,3 +737,48 @@ fn priv_owners_are_set_and_setuid_survives() {
         .unwrap();
     assert_eq!(xattrs.get(&b"security.capability"[..]), Some(&capability));
 }
+
+#[test]
+fn content_can_be_taken_from_a_file() {
+    for (promised, fine) in [(7, true), (6, false), (8, false)] {
+        let sandbox = Sandbox::new();
+        let source = sandbox.outside().join("canary");
+        let source_dir = tempfile::tempdir().unwrap();
+        let copy = source_dir.path().join("copy");
+        fs::copy(source, &copy).unwrap();
+        fs::write(&copy, "content").unwrap();
+        let root = RootDir::open(&sandbox.root()).unwrap();
+        let mut applier = Applier::new(root, flavours()[0], ApplyOptions::default()).unwrap();
+        let entry = Entry::new(path("f"), EntryKind::File { size: promised });
+        let result = applier.apply_from(entry, &File::open(&copy).unwrap());
+        assert_eq!(result.is_ok(), fine, "{promised}");
+        if fine {
+            applier.finish().unwrap();
+            assert_eq!(fs::read(sandbox.root().join("f")).unwrap(), b"content");
+        }
+    }
+}
+
+/// As when the store lies in a container's own root file system.
+#[test]
+fn priv_marks_that_the_disk_refuses_are_only_listed() {
+    if !can_mount("priv_marks_that_the_disk_refuses_are_only_listed") {
+        return;
+    }
+    let (lower, upper) = (Sandbox::new(), Sandbox::new());
+    let mount = OverlayMount::new(&lower.root(), &upper.root(), Flavour::Root);
+    let entries = [
+        file("a", "x"),
+        whiteout("b"),
+        whiteout("b"),
+        whiteout("c"),
+        file("c", "y"),
+    ];
+    let options = ApplyOptions::default();
+    let tree = apply_to(mount.path(), Flavour::Root, options, &entries)
+        .unwrap()
+        .unwrap();
+    assert_eq!(shown(&tree.list), ["a", "b gone", "c"]);
+    assert_eq!(tree.statistics.unmade_marks, 2);
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 2);
+}

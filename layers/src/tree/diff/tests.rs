@@ -278,6 +278,68 @@ fn all(root: &std::path::Path, flavour: Flavour) -> EntryList {
     EntryList::new(entries)
 }
 
+/// Everything by path, with no name a link to another.
+fn flat(list: &EntryList) -> Vec<Entry> {
+    let entries = list.entries().iter();
+    entries
+        .map(|entry| list.without_link(entry).unwrap())
+        .collect()
+}
+
+/// Runs `steps` in an overlay mount; returns what could be seen there in the end.
+fn run_in_overlay(
+    lower: &Sandbox,
+    upper: &Sandbox,
+    flavour: Flavour,
+    steps: &[Step],
+) -> Vec<Entry> {
+    let mount = OverlayMount::new(&lower.root(), &upper.root(), flavour);
+    steps.iter().for_each(|step| step.run(mount.path()));
+    flat(&all(mount.path(), Flavour::Root))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").map_or(24, |cases| cases.parse().unwrap()),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// What a real overlay mount shows is what its lower layer and its diff say together; and once
+    /// more on top of both, with the diff's own tree as a lower directory.
+    #[test]
+    fn priv_changes_in_an_overlay_mount_are_all_in_its_diff(before in steps(), after in steps()) {
+        if !can_mount("priv_changes_in_an_overlay_mount_are_all_in_its_diff") {
+            return Ok(());
+        }
+        for flavour in [Flavour::Root, Flavour::SubIds] {
+            let (start, lower) = (Sandbox::new(), Sandbox::new());
+            before.iter().for_each(|step| step.run(&start.root()));
+            let list = apply_list(&all(&start.root(), flavour), &start.root(), &lower.root(), flavour);
+            let mut merged = Merged::default();
+            merged.push(&list, &lower.root());
+            let upper = Sandbox::new();
+            prepare_upper(RootDir::open(&upper.root()).unwrap(), flavour, &merged).unwrap();
+            let seen = run_in_overlay(&lower, &upper, flavour, &after);
+            let root = RootDir::open(&upper.root()).unwrap();
+            let diff = diff_upper(&root, flavour, &merged).unwrap();
+            merged.push(&diff, &upper.root());
+            prop_assert_eq!(&flat(&merged.list()), &seen);
+            // Unpacked elsewhere, as whoever pulls the layer does.
+            let again = Sandbox::new();
+            prop_assert_eq!(&apply_list(&diff, &upper.root(), &again.root(), flavour), &diff);
+            prop_assert_eq!(&diff_upper(&RootDir::open(&again.root()).unwrap(), flavour, &merged_below(&list, &lower)).unwrap(), &diff);
+            prop_assert_eq!(run_in_overlay(&lower, &again, flavour, &[]), seen);
+        }
+    }
+}
+
+fn merged_below(list: &EntryList, tree: &Sandbox) -> Merged {
+    let mut merged = Merged::default();
+    merged.push(list, &tree.root());
+    merged
+}
+
 proptest! {
     // `PROPTEST_CASES` does not reach a config with a number of its own.
     #![proptest_config(ProptestConfig {
