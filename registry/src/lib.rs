@@ -4,6 +4,7 @@
 //! the async engine inside is private and starts at the first request.
 //! [`serve`] is the other side: the store as a registry.
 
+mod archive;
 mod auth;
 mod blob;
 mod challenge;
@@ -11,6 +12,7 @@ mod client;
 mod credentials;
 mod error;
 mod http;
+mod location;
 mod manage;
 mod pull;
 mod push;
@@ -22,11 +24,16 @@ pub mod serve;
 mod sources;
 mod upload;
 
+pub use archive::{
+    Archive, ArchiveImage, ArchivedImage, Export, write_docker_archive, write_layout,
+    write_oci_archive,
+};
 pub use challenge::{Challenge, parse_challenges};
 pub use client::{Client, ClientOptions, TlsPolicy};
 pub use credentials::{Credential, CredentialEnvironment, Stored};
 pub use error::{Cause, Error, NetworkFailure, Result, ServerMessage};
 pub use http::{Proxies, Timeouts};
+pub use location::Location;
 pub use push::PushReport;
 pub use registries::{Registries, RegistriesEnvironment};
 pub use retry::RetryPolicy;

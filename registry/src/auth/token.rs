@@ -77,9 +77,10 @@ fn check_realm(asking: &Asking<'_>, realm: &Url) -> Result<()> {
             reason,
         })
     };
+    let tls = asking.base.scheme() == "https";
     match realm.scheme() {
         "https" => Ok(()),
-        "http" if is_loopback(realm) && is_loopback(asking.base) => Ok(()),
+        "http" if is_loopback(realm) && is_loopback(asking.base) && !tls => Ok(()),
         "http" if asking.insecure && asking.credential.is_none() => Ok(()),
         "http" => refuse("a token service must be reached over https"),
         _ => refuse("a token service must have an http or https address"),
@@ -175,4 +176,76 @@ fn read_token(asking: &Asking<'_>, response: Response, method: &Method) -> Resul
         secret: Secret::new(token),
         expires: Instant::now() + life.saturating_sub(MARGIN).max(life / 2),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Http, HttpOptions};
+    use crate::retry::RetryPolicy;
+
+    #[test]
+    fn realms_in_the_clear_are_for_this_machine_alone() {
+        let http = Http::new(HttpOptions::default());
+        let retry = RetryPolicy::default();
+        let credential = Credential::IdentityToken(Secret::new("x"));
+        for (base, realm, insecure, has_credential, allowed) in [
+            (
+                "https://r.example/",
+                "https://t.example/",
+                false,
+                true,
+                true,
+            ),
+            (
+                "https://r.example/",
+                "http://t.example/",
+                false,
+                false,
+                false,
+            ),
+            (
+                "https://r.example/",
+                "http://127.0.0.1/",
+                false,
+                false,
+                false,
+            ),
+            (
+                "https://127.0.0.1/",
+                "http://127.0.0.1/",
+                false,
+                false,
+                false,
+            ),
+            (
+                "http://127.0.0.1/",
+                "http://localhost:1/",
+                false,
+                true,
+                true,
+            ),
+            (
+                "http://127.0.0.1/",
+                "http://t.example/",
+                false,
+                false,
+                false,
+            ),
+            ("http://r.example/", "http://t.example/", true, false, true),
+            ("http://r.example/", "http://t.example/", true, true, false),
+            ("http://r.example/", "ftp://t.example/", true, false, false),
+        ] {
+            let base = Url::parse(base).unwrap();
+            let asking = Asking {
+                http: &http,
+                retry: &retry,
+                base: &base,
+                insecure,
+                credential: has_credential.then_some(&credential),
+            };
+            let result = check_realm(&asking, &Url::parse(realm).unwrap());
+            assert_eq!(result.is_ok(), allowed, "{base} {realm}");
+        }
+    }
 }

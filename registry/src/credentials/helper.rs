@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::Credential;
@@ -11,6 +12,8 @@ use crate::secret::Secret;
 
 /// How long a helper may take: it may have to ask a person, or a cloud.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the output may stay open after the helper has ended.
+const GRACE: Duration = Duration::from_secs(2);
 /// Largest answer read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 1 << 20;
 /// How often a running helper is looked at.
@@ -26,7 +29,7 @@ pub(super) fn get(helper: &str, server: &str, path: Option<&OsStr>) -> Result<Op
         username: String,
         secret: String,
     }
-    let output = match run(helper, "get", server.as_bytes(), path)? {
+    let output = match run(helper, "get", server.as_bytes(), path, PATIENCE)? {
         Ok(output) => output,
         // Every helper says absence in these words; there is no code for it.
         Err(said) if said.to_ascii_lowercase().contains("credentials not found") => {
@@ -65,9 +68,15 @@ pub(super) fn store(
         "Username": username,
         "Secret": secret.expose(),
     });
-    run(helper, "store", message.to_string().as_bytes(), path)?
-        .map(|_| ())
-        .map_err(|said| failed(helper, said))
+    run(
+        helper,
+        "store",
+        message.to_string().as_bytes(),
+        path,
+        PATIENCE,
+    )?
+    .map(|_| ())
+    .map_err(|said| failed(helper, said))
 }
 
 /// Makes a helper forget; `false` when it kept nothing.
@@ -75,7 +84,7 @@ pub(super) fn erase(helper: &str, server: &str, path: Option<&OsStr>) -> Result<
     if get(helper, server, path)?.is_none() {
         return Ok(false);
     }
-    run(helper, "erase", server.as_bytes(), path)?
+    run(helper, "erase", server.as_bytes(), path, PATIENCE)?
         .map(|_| true)
         .map_err(|said| failed(helper, said))
 }
@@ -97,6 +106,7 @@ fn run(
     verb: &str,
     input: &[u8],
     path: Option<&OsStr>,
+    patience: Duration,
 ) -> Result<std::result::Result<Vec<u8>, String>> {
     if helper.is_empty() || helper.contains('/') {
         return Err(failed(helper, "its name is not a program's".into()));
@@ -119,53 +129,81 @@ fn run(
             },
         )
     })?;
+    // The threads are not waited for without end: a helper's own child may hold the pipes open.
     let stdin = child.stdin.take();
+    let input = input.to_vec();
+    // A helper that does not read its input may still answer.
+    std::thread::spawn(move || stdin.map(|mut pipe| pipe.write_all(&input)));
     let stdout = child.stdout.take();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || {
-            // A helper that does not read its input may still answer.
-            let _ = stdin.map(|mut pipe| pipe.write_all(input));
-        });
-        let reader = scope.spawn(move || {
-            let mut output = Vec::new();
-            let read = stdout.map(|pipe| pipe.take(MAX_ANSWER_BYTES).read_to_end(&mut output));
-            read.transpose().map(|_| output)
-        });
-        let ended = wait(&mut child);
-        let _ = writer.join();
-        let output = reader.join();
-        let status = ended
-            .map_err(|error| failed(helper, format!("it cannot be waited for: {error}")))?
-            .ok_or_else(|| failed(helper, format!("no answer in {} s", PATIENCE.as_secs())))?;
-        let output = output
-            .ok()
-            .and_then(std::result::Result::ok)
-            .ok_or_else(|| failed(helper, "its answer cannot be read".into()))?;
-        if status.success() {
-            return Ok(Ok(output));
-        }
-        let said = String::from_utf8_lossy(&output);
-        let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
-        Ok(Err(if said.is_empty() {
-            status.to_string()
-        } else {
-            said
-        }))
-    })
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.map(|pipe| pipe.take(MAX_ANSWER_BYTES).read_to_end(&mut output));
+        // Nobody listens any more when the helper took too long.
+        let _ = sender.send(read.transpose().map(|_| output));
+    });
+    let status = wait(&mut child, patience)
+        .map_err(|error| failed(helper, format!("it cannot be waited for: {error}")))?
+        .ok_or_else(|| failed(helper, format!("no answer in {} s", patience.as_secs())))?;
+    let output = receiver
+        .recv_timeout(GRACE)
+        .ok()
+        .and_then(std::result::Result::ok)
+        .ok_or_else(|| failed(helper, "its answer cannot be read".into()))?;
+    if status.success() {
+        return Ok(Ok(output));
+    }
+    let said = String::from_utf8_lossy(&output);
+    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
+    Ok(Err(if said.is_empty() {
+        status.to_string()
+    } else {
+        said
+    }))
 }
 
 /// Waits, and kills what does not end; `None` then.
-fn wait(child: &mut Child) -> std::io::Result<Option<std::process::ExitStatus>> {
+fn wait(
+    child: &mut Child,
+    patience: Duration,
+) -> std::io::Result<Option<std::process::ExitStatus>> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience {
             child.kill()?;
             child.wait()?;
             return Ok(None);
         }
         std::thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn helpers_that_hang_are_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("docker-credential-slow");
+        let mut path = directory.path().as_os_str().to_owned();
+        path.push(":/bin:/usr/bin");
+        for (script, said) in [
+            ("exec sleep 1000", "no answer"),
+            ("sleep 5 & exit 0", "cannot be read"),
+        ] {
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let begun = Instant::now();
+            let patience = Duration::from_millis(200);
+            let error = run("slow", "get", b"x", Some(&path), patience).unwrap_err();
+            assert!(error.to_string().contains(said), "{script}: {error}");
+            assert!(begun.elapsed() < Duration::from_secs(4));
+        }
     }
 }

@@ -7,9 +7,11 @@
     reason = "helpers of tests; clippy sees only the tests themselves as tests"
 )]
 
+mod archives;
 mod hostile;
 mod images;
 mod peer;
 mod pulling;
 mod pushing;
 mod server;
+mod tls;

@@ -16,7 +16,7 @@ use crate::images::{Image, chain, options, store_in};
 const HTPASSWD: &str = "me:$2y$05$abcdefghijklmnopqrstuuKqhJSfTIYV1SkiVqP0GjQATd/vnrS1a\n";
 
 /// Whether the programs are here; says so, or fails where CI requires them.
-fn have(test: &str, programs: &[&str]) -> bool {
+pub(crate) fn have(test: &str, programs: &[&str]) -> bool {
     let missing = programs.iter().find(|program| {
         let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
             .any(|directory| directory.join(program).is_file());
@@ -90,7 +90,7 @@ impl Drop for Distribution {
     }
 }
 
-fn skopeo(arguments: &[&str]) -> String {
+pub(crate) fn skopeo(arguments: &[&str]) -> String {
     let output = Command::new("skopeo")
         .args(["--insecure-policy"])
         .args(arguments)
