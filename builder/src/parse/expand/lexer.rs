@@ -240,7 +240,10 @@ impl<'t, 'e, F: Fn(&str) -> Option<&'e str>> Lexer<'t, F> {
         let start = self.position;
         self.next();
         let rest = self.text.get(self.position..).unwrap_or_default();
-        let length = rest.find('\'').ok_or(ExpandError::Quote("single"))?;
+        let Some(length) = rest.find('\'') else {
+            self.position = self.text.len();
+            return Err(ExpandError::Quote("single"));
+        };
         self.position += length + 1;
         self.grow(length)?;
         let range = if self.options.raw_quotes {
@@ -344,6 +347,7 @@ impl<'t, 'e, F: Fn(&str) -> Option<&'e str>> Lexer<'t, F> {
             }
             Some('+' | '-' | '?' | '#' | '%') => self.conditional(name, modifier, false),
             Some('/') => self.replacement(name, start),
+            None => Err(ExpandError::MissingBrace),
             other => Err(ExpandError::Modifier(shown(other))),
         }
     }

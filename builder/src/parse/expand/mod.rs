@@ -21,7 +21,7 @@ pub const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 pub const MAX_NESTING: usize = 128;
 
 /// Most character comparisons that the patterns of one expansion may need.
-const MAX_PATTERN_STEPS: usize = 256 * 1024 * 1024;
+const MAX_PATTERN_STEPS: usize = 64 * 1024 * 1024;
 
 /// What variables are looked up in.
 pub trait Environment {
