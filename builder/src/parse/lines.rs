@@ -228,6 +228,11 @@ impl<'a> LineReader<'a> {
         }
     }
 
+    /// Everything before an offset.
+    pub(super) fn text_before(&self, offset: usize) -> &'a str {
+        self.text.get(..offset).unwrap_or_default()
+    }
+
     /// End of what was read so far, without the last line end.
     pub(super) fn end(&self) -> usize {
         self.text

@@ -56,6 +56,10 @@ impl FileReader {
         match source.instruction(&parts, &line.comments) {
             Ok(instruction) => self.accept(instruction),
             Err(_) if unknown && self.after_unknown => {}
+            Err(error) if unknown && error.hint.is_none() && follows_open_line(reader, line) => {
+                self.errors
+                    .push(error.hint("is a `\\` missing at the end of the line above?"));
+            }
             Err(error) => self.errors.push(error),
         }
         self.after_unknown = unknown;
@@ -72,6 +76,14 @@ impl FileReader {
         }
         self.instructions.push(instruction);
     }
+}
+
+/// Whether the line above ends as if the command went on.
+fn follows_open_line(reader: &LineReader<'_>, line: &LogicalLine) -> bool {
+    let above = reader.text_before(line.span.start).trim_end();
+    ["&&", "||", "|", ";"]
+        .iter()
+        .any(|end| above.ends_with(end))
 }
 
 /// Bytes as text: what is no UTF-8 becomes U+FFFD; the offsets of those come along.

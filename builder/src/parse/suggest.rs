@@ -15,6 +15,10 @@ pub(super) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -
         let Some(distance) = distance(word, option) else {
             continue;
         };
+        // Where nothing of the word would be left, the option is not near.
+        if distance >= word.chars().count() {
+            continue;
+        }
         if best.is_none_or(|(_, nearest)| distance < nearest) {
             best = Some((option, distance));
         }
