@@ -206,6 +206,15 @@ impl Walk {
             self.entered.push((place, name.to_owned()));
             return Ok(());
         }
+        // The kernel's own links are no texts; where following one was fine, it has been followed.
+        let filesystem = rustix::fs::fstatfs(&place).at(Stage::MountPoint, path)?;
+        if filesystem.f_type == rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Failure::refused(
+                Stage::MountPoint,
+                path,
+                Refusal::SymbolicLink,
+            ));
+        }
         self.links += 1;
         if self.links > MAX_LINKS {
             return Err(Failure::refused(Stage::MountPoint, path, Refusal::LinkLoop));

@@ -229,12 +229,9 @@ fn start_program(
 /// inherited but sent through the socket: other threads may be spawning at the same moment, and
 /// none of ours may leak into their children.
 fn spawn_monitor(socket: OwnedFd) -> Result<Child> {
-    let sealed = read_only_self();
-    let path = match &sealed {
-        // Resolved in the spawned child, whose descriptor table is a copy of ours until execve.
-        Some(mount) => format!("/proc/self/fd/{}", mount.as_raw_fd()),
-        None => "/proc/self/exe".to_owned(),
-    };
+    let binary = protected_self().map_err(Error::io("open", "/proc/self/exe"))?;
+    // Resolved in the spawned child, whose descriptor table is a copy of ours until execve.
+    let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
     Command::new(&path)
         .arg0(MONITOR_NAME)
         .env_clear()
@@ -245,19 +242,53 @@ fn spawn_monitor(socket: OwnedFd) -> Result<Child> {
         .map_err(Error::io("execute", path))
 }
 
-/// Our own binary through a read-only mount that hangs nowhere. A process that runs it, and so
-/// whoever reaches it through `/proc/<pid>/exe` from inside a container, has no way to open it for
-/// writing, whatever its privileges (CVE-2019-5736). `None` where the kernel has no such mounts or
-/// does not allow them to us.
-fn read_only_self() -> Option<OwnedFd> {
+/// Our own binary in a form that nobody who runs it, and so nobody who reaches it through
+/// `/proc/<pid>/exe` from inside a container, can open for writing, whatever its privileges
+/// (CVE-2019-5736): through a read-only mount that hangs nowhere, else as a sealed copy.
+fn protected_self() -> io::Result<OwnedFd> {
+    match read_only_self() {
+        Ok(Some(mount)) => Ok(mount),
+        // The binary has been replaced since we started, or the kernel has no such mounts.
+        Ok(None) => sealed_copy_of_self(),
+        Err(error) => {
+            tracing::debug!(%error, "no read-only mount of our own binary");
+            sealed_copy_of_self()
+        }
+    }
+}
+
+/// Costs 20 µs. `None` where our binary's path leads elsewhere by now.
+fn read_only_self() -> io::Result<Option<OwnedFd>> {
+    // By its path: the link itself leads to a mount of the namespace we were started in, which is
+    // not the one a user namespace came with.
+    let path = std::fs::read_link("/proc/self/exe")?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags).ok()?;
+    let mount = rustix::mount::open_tree(rustix::fs::CWD, path, flags)?;
+    let (found, own) = (
+        rustix::fs::fstat(&mount)?,
+        rustix::fs::stat("/proc/self/exe")?,
+    );
+    if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino) {
+        return Ok(None);
+    }
     let attributes = MountAttributes {
         set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         ..MountAttributes::default()
     };
-    sys::mount_setattr(&mount, attributes).ok()?;
-    Some(mount)
+    sys::mount_setattr(&mount, attributes)?;
+    Ok(Some(mount))
+}
+
+fn sealed_copy_of_self() -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(rustix::fs::memfd_create("wythe", flags)?);
+    io::copy(&mut File::open("/proc/self/exe")?, &mut copy)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals)?;
+    // A file that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    Ok(File::open(path)?.into())
 }
 
 /// Puts the program's streams into the plan; returns our ends of the pipes.

@@ -86,6 +86,15 @@ pub(crate) fn close_on_exec_from_3() -> io::Result<()> {
     check(result)
 }
 
+/// Closes every descriptor from 3 up. For the very start of a process, where those can only be
+/// what a careless caller of the caller let us inherit: a first process that stays around would
+/// show them to the container as `/proc/1/fd`.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing in this process has opened anything yet, so nobody owns what is closed.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0) };
+    check(result)
+}
+
 /// Makes `target` refer to what `source` refers to, close-on-exec, keeping its number.
 pub(crate) fn replace_descriptor(source: impl AsFd, target: BorrowedFd<'_>) {
     // SAFETY: both are open; `target` stays open, only what it refers to changes.
@@ -136,12 +145,26 @@ pub(crate) fn join_new_session_keyring() -> io::Result<()> {
 /// Puts every signal back to its default action; Rust's start-up code ignores SIGPIPE and a
 /// caller may ignore others, which `execve` would hand on.
 pub(crate) fn reset_signal_actions() {
-    for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of ours. SIGKILL, SIGSTOP and the two that libc
-        // keeps for itself are refused, which is fine.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+    // Not through libc, which keeps two signals for itself and would leave them ignored.
+    let default_action = [0_u64; 4];
+    for number in 1..=LAST_SIGNAL {
+        // SAFETY: reads one kernel sigaction, which all zeros is a valid one of: default action, no
+        // flags, no restorer, empty mask. The default action runs no code of ours. SIGKILL and
+        // SIGSTOP are refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default_action.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
+
+/// The kernel's `_NSIG`.
+const LAST_SIGNAL: libc::c_int = 64;
 
 /// Brings the loopback device of this network namespace up.
 pub(crate) fn bring_loopback_up() -> io::Result<()> {

@@ -34,6 +34,9 @@ impl Descriptors {
 
 /// Runs a container to its end; returns this process's exit code, which nobody looks at.
 pub(crate) fn run() -> i32 {
+    if sys::close_inherited().is_err() {
+        return 125;
+    }
     // The socket is our standard input; descriptor 0 itself is going to be the program's.
     let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
         return 125;
@@ -61,6 +64,8 @@ pub(crate) fn run() -> i32 {
 struct FirstProcess {
     pid: Pid,
     handle: OwnedFd,
+    /// Whether the kernel ends everything else with it.
+    owns_pids: bool,
 }
 
 fn start(channel: &Channel, plan: Plan, descriptors: Descriptors) -> Result<FirstProcess, Failure> {
@@ -69,6 +74,11 @@ fn start(channel: &Channel, plan: Plan, descriptors: Descriptors) -> Result<Firs
     if let Some(adjust) = plan.process.oom_score_adjust {
         let path = "/proc/self/oom_score_adj";
         std::fs::write(path, adjust.to_string()).at(Stage::Rlimit, path)?;
+    }
+    if !plan.own_pids {
+        // Orphans come to us, to be ended with the program.
+        let own = rustix::process::getpid();
+        rustix::process::set_child_subreaper(Some(own)).at(Stage::Namespaces, "")?;
     }
     nix::sched::unshare(namespaces(&plan)).at(Stage::Namespaces, "")?;
     let flags = rustix::pipe::PipeFlags::CLOEXEC;
@@ -104,7 +114,11 @@ fn start(channel: &Channel, plan: Plan, descriptors: Descriptors) -> Result<Firs
     channel
         .send(&Report::Started, &[handle.as_fd()])
         .at(Stage::Fork, "")?;
-    Ok(FirstProcess { pid, handle })
+    Ok(FirstProcess {
+        pid,
+        handle,
+        owns_pids: plan.own_pids,
+    })
 }
 
 fn namespaces(plan: &Plan) -> CloneFlags {
@@ -131,25 +145,53 @@ fn watch(channel: &Channel, first: FirstProcess) -> i32 {
         }
         let [program, caller] = polled.map(|entry| entry.revents());
         if program.intersects(PollFlags::IN) {
-            return report_end(channel, first.pid);
+            return report_end(channel, &first);
         }
         if caller.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::IN) {
             // Nobody sends us anything after the plan: readable means closed.
             let _ =
                 rustix::process::pidfd_send_signal(&first.handle, rustix::process::Signal::KILL);
             let _ = waitpid(first.pid, None);
+            sweep(&first);
             return 125;
         }
     }
 }
 
-fn report_end(channel: &Channel, pid: Pid) -> i32 {
-    let report = match waitpid(pid, None) {
+/// Ends what the program has left behind, where no namespace does that. Killing one process hands
+/// us its children, so this goes on until there are none.
+fn sweep(first: &FirstProcess) {
+    if first.owns_pids {
+        return;
+    }
+    loop {
+        let own = rustix::process::getpid().as_raw_nonzero();
+        let path = format!("/proc/{own}/task/{own}/children");
+        for child in std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .split_ascii_whitespace()
+        {
+            if let Ok(pid) = child.parse() {
+                let _ =
+                    nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+        // Nobody to wait for: done. Kernels without the list of children end here after what is
+        // left has ended by itself.
+        if waitpid(None, None).is_err() {
+            return;
+        }
+    }
+}
+
+fn report_end(channel: &Channel, first: &FirstProcess) -> i32 {
+    let report = match waitpid(first.pid, None) {
         Ok(WaitStatus::Exited(_, code)) => Report::Exited(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => Report::Signaled(signal as i32),
         // Cannot be: the handle said that it has ended.
         _ => return 125,
     };
+    sweep(first);
     let _ = channel.send(&report, &[]);
     0
 }
