@@ -115,6 +115,8 @@ fn compress_missing(
     threads: usize,
     observer: &dyn Observer,
 ) -> Result<()> {
+    // Whatever there is in any compression, else the default; a plain tar only when asked for.
+    let wanted = Some(compression.unwrap_or_default());
     let mut small = Vec::new();
     let mut made: BTreeMap<DiffId, Descriptor> = BTreeMap::new();
     for (diff_id, blob) in pending.diff_ids.iter().zip(&mut pending.blobs) {
@@ -126,9 +128,15 @@ fn compress_missing(
         if blob.is_some() || made.contains_key(diff_id) || small.contains(diff_id) {
             continue;
         }
+        if compression.is_none()
+            && let Some(known) = known_blob(store, diff_id, None)?
+        {
+            *blob = Some(known);
+            continue;
+        }
         let size = layer::record(store, diff_id)?.map_or(0, |record| record.size_bytes);
         if size > LARGE_LAYER_BYTES {
-            let descriptor = layer::compress(store, diff_id, compression, threads, observer)?;
+            let descriptor = layer::compress(store, diff_id, wanted, threads, observer)?;
             made.insert(diff_id.clone(), descriptor);
         } else {
             small.push(diff_id.clone());
@@ -136,7 +144,7 @@ fn compress_missing(
     }
     let finished = std::sync::Mutex::new(made);
     pool::for_each(threads, &small, |diff_id, _| {
-        let descriptor = layer::compress(store, diff_id, compression, 1, observer)?;
+        let descriptor = layer::compress(store, diff_id, wanted, 1, observer)?;
         let mut finished = finished.lock().unwrap_or_else(|poison| poison.into_inner());
         finished.insert(diff_id.clone(), descriptor);
         Ok(())

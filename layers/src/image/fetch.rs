@@ -129,18 +129,22 @@ impl<'a> Origin<'a> {
     /// Blobs and trees. What could not be unpacked on its own is unpacked afterwards, bottom up.
     fn unpack_all(&self, layers: &[LayerAndBlob], jobs: usize) -> Result<()> {
         let mut work = Vec::new();
-        let diff_ids: Vec<_> = layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
-        let mut below = true;
-        for (place, (diff_id, blob)) in layers.iter().enumerate() {
+        let mut below = Some(LayerStack::default());
+        for (diff_id, blob) in layers {
             // A tree keyed by chain ID is only found on top of all its parents.
-            below = below && open_first(self.store, &diff_ids, place + 1)?.is_some();
-            let has_tree = below || opens_alone(self.store, diff_id)?;
+            below = match below {
+                Some(stack) => stack.with(self.store, diff_id)?,
+                None => None,
+            };
+            let has_tree = below.is_some() || opens_alone(self.store, diff_id)?;
             let has_blob = match blob {
                 // Without a remote there is nothing to be gained by looking for the blob.
                 Some(blob) if self.remote.is_some() => self.store.blobs().has(blob)?,
                 _ => true,
             };
             if !(has_tree && has_blob) {
+                // Before anything is fetched that would be in vain.
+                blob.as_ref().map_or(Ok(()), require_layer)?;
                 work.push((diff_id.clone(), blob.clone(), has_tree));
             } else if let Some(blob) = blob {
                 self.tell_cached(blob);
@@ -173,16 +177,15 @@ impl<'a> Origin<'a> {
     }
 
     fn unpack_dependent(&self, layers: &[LayerAndBlob]) -> Result<()> {
-        let diff_ids: Vec<_> = layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
         let mut stack = LayerStack::default();
-        for (place, (diff_id, blob)) in layers.iter().enumerate() {
-            if let Some(next) = open_first(self.store, &diff_ids, place + 1)? {
+        for (diff_id, blob) in layers {
+            if let Some(next) = stack.with(self.store, diff_id)? {
                 stack = next;
                 continue;
             }
             let blob = self.blob_of(diff_id, blob.as_ref())?;
             layer::unpack_onto(self.store, &blob, diff_id, &stack)?;
-            let next = open_first(self.store, &diff_ids, place + 1)?;
+            let next = stack.with(self.store, diff_id)?;
             stack = next.ok_or_else(|| Error::BlobMissing {
                 digest: diff_id.digest().clone(),
             })?;
@@ -231,12 +234,6 @@ impl<'a> Origin<'a> {
         blob: &Descriptor,
         cancel: &Cancel,
     ) -> Result<Unpacked> {
-        if !blob.media_type.is_layer() {
-            return Err(Error::NotALayer {
-                digest: blob.digest.clone(),
-                media_type: blob.media_type.to_string(),
-            });
-        }
         self.observed(blob, cancel, |body| {
             layer::unpack(self.store, blob, diff_id, body)
         })
@@ -303,9 +300,15 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// The trees of the first `count` layers, where all are unpacked.
-fn open_first(store: &Store, diff_ids: &[DiffId], count: usize) -> Result<Option<LayerStack>> {
-    LayerStack::open(store, diff_ids.get(..count).unwrap_or_default())
+/// An artifact's blob is nothing to unpack.
+fn require_layer(blob: &Descriptor) -> Result<()> {
+    if blob.media_type.is_layer() {
+        return Ok(());
+    }
+    Err(Error::NotALayer {
+        digest: blob.digest.clone(),
+        media_type: blob.media_type.to_string(),
+    })
 }
 
 /// Whether the layer has a tree that needs no parents.

@@ -6,12 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use super::Problem;
 use super::closure::Closure;
+use super::verify::{children, tree_directories};
 use crate::layer::LayerRecord;
+use crate::layer::scratch::{self, Scratch};
 use crate::spec::{Descriptor, DiffId, Digest};
 use crate::store::Store;
 use crate::{Error, Result};
@@ -75,6 +78,7 @@ pub fn collect_garbage(store: &Store, roots: &Roots, patience: Duration) -> Resu
         }
     }
     collected.leftovers = store.remove_leftovers();
+    scratch::sweep(store);
     Ok(collected)
 }
 
@@ -132,11 +136,24 @@ fn keep_layers_blobs(store: &Store, closure: &mut Closure) -> Result<()> {
     Ok(())
 }
 
-/// Removes the records of layers that are not kept.
+/// Removes the records and the entry lists of layers that are not kept.
 fn sweep_records(store: &Store, closure: &Closure, collected: &mut Collected) -> Result<()> {
-    let records = store.records::<LayerRecord>(LAYER_RECORDS);
-    for key in records.keys()? {
-        if !closure.diff_ids.contains(&DiffId(key.clone())) && records.remove(&key)? {
+    let dir = store.root().join(LAYER_RECORDS);
+    let kept: BTreeSet<&str> = closure
+        .diff_ids
+        .iter()
+        .map(|id| id.digest().hex())
+        .collect();
+    for path in children(&dir)? {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if stem.is_some_and(|stem| kept.contains(stem)) {
+            continue;
+        }
+        fs::remove_file(&path).map_err(Error::write("remove", &path))?;
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             collected.records += 1;
         }
     }
@@ -154,7 +171,7 @@ fn sweep_trees(store: &Store, closure: &Closure, collected: &mut Collected) -> R
         .iter()
         .map(|id| format!("chain-{}", id.digest().hex()));
     let kept: BTreeSet<String> = by_diff.chain(by_chain).collect();
-    for tree in super::verify::tree_directories(store)? {
+    for tree in tree_directories(store)? {
         let name = tree.file_name().and_then(|name| name.to_str());
         if name.is_some_and(|name| kept.contains(name)) {
             continue;
@@ -170,13 +187,17 @@ fn sweep_trees(store: &Store, closure: &Closure, collected: &mut Collected) -> R
     Ok(())
 }
 
-/// Away at once for every reader, then removed at leisure. In `snapshots/` whatever is left by a
-/// kill is swept like any dead process's work.
+/// Away at once for every reader, then removed at leisure; what is left by a kill is swept like
+/// any dead process's work.
 fn remove_tree(store: &Store, tree: &Path) -> Result<()> {
-    let snapshots = store.root().join("snapshots");
-    let name = tree.file_name().unwrap_or_default().to_string_lossy();
-    let doomed = snapshots.join(format!("doomed-{name}-{}", std::process::id()));
-    fs::create_dir_all(&snapshots).map_err(Error::write("create directory", &snapshots))?;
-    fs::rename(tree, &doomed).map_err(Error::write("remove", tree))?;
-    fs::remove_dir_all(&doomed).map_err(Error::write("remove", &doomed))
+    let scratch = Scratch::in_store(store)?;
+    let doomed = scratch.path().to_owned();
+    fs::rename(tree, doomed.join("tree")).map_err(Error::write("remove", tree))?;
+    drop(scratch);
+    match doomed.try_exists() {
+        Ok(false) => Ok(()),
+        _ => Err(Error::write("remove", doomed)(
+            io::ErrorKind::DirectoryNotEmpty.into(),
+        )),
+    }
 }

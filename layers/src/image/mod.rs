@@ -11,6 +11,8 @@ mod closure;
 mod commit;
 mod fetch;
 mod gc;
+#[cfg(test)]
+mod layer_tests;
 mod local;
 mod open;
 mod pool;

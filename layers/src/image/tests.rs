@@ -13,13 +13,13 @@ use crate::spec::{Digest, Document, MediaType};
 use crate::store::{REF_NAME, Store};
 use crate::tree::Flavour;
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store"), Flavour::SingleId).unwrap();
     (dir, store)
 }
 
-fn reference(text: &str) -> Reference {
+pub(super) fn reference(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
@@ -40,7 +40,7 @@ fn image_of(platform_text: &str, layers: &[Vec<u8>]) -> (Raw<ImageConfig>, Raw<M
     (config, Raw::encode(manifest, "manifest").unwrap())
 }
 
-fn resolved(config: &Raw<ImageConfig>, manifest: &Raw<Manifest>) -> ResolvedImage {
+pub(super) fn resolved(config: &Raw<ImageConfig>, manifest: &Raw<Manifest>) -> ResolvedImage {
     ResolvedImage {
         reference: reference("app"),
         index: None,
@@ -48,6 +48,12 @@ fn resolved(config: &Raw<ImageConfig>, manifest: &Raw<Manifest>) -> ResolvedImag
         manifest: manifest.clone(),
         config: config.clone(),
     }
+}
+
+pub(super) fn open_target_of(store: &Store, target: &Descriptor) -> StoredImage {
+    open_target(store, target, &Platform::host())
+        .unwrap()
+        .unwrap()
 }
 
 fn put_image(store: &Store, platform_text: &str, layers: &[Vec<u8>]) -> Descriptor {
@@ -69,16 +75,16 @@ fn put_index(store: &Store, children: Vec<Descriptor>) -> Descriptor {
 }
 
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     bodies: BTreeMap<Digest, Vec<u8>>,
-    opened: Mutex<Vec<Digest>>,
+    pub(super) opened: Mutex<Vec<Digest>>,
     busy: AtomicUsize,
     busiest: AtomicUsize,
     slow: bool,
 }
 
 impl Memory {
-    fn of(layers: &[Vec<u8>]) -> Self {
+    pub(super) fn of(layers: &[Vec<u8>]) -> Self {
         let bodies = layers.iter().map(|l| (Digest::of(l), l.clone())).collect();
         Self {
             bodies,
@@ -118,7 +124,7 @@ impl Observer for Recorder {
     }
 }
 
-fn layers(count: u8) -> Vec<Vec<u8>> {
+pub(super) fn layers(count: u8) -> Vec<Vec<u8>> {
     (1..=count)
         .map(|n| vec![n; usize::from(n) * 1000])
         .collect()

@@ -201,7 +201,8 @@ pub(super) fn tree_directories(store: &Store) -> Result<Vec<PathBuf>> {
     Ok(trees)
 }
 
-fn children(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
+/// What a directory contains; nothing when it is not there.
+pub(super) fn children(dir: &std::path::Path) -> Result<Vec<PathBuf>> {
     match std::fs::read_dir(dir) {
         Ok(entries) => entries
             .map(|entry| Ok(entry.map_err(Error::io("read directory", dir))?.path()))

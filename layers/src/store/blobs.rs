@@ -46,10 +46,9 @@ impl BlobStore {
     /// # Errors
     /// [`Error::NotALayout`] when the directory holds something else.
     pub fn create(root: &Path) -> Result<Self> {
-        layout::create(root)?;
         let store = Self::foreign(root);
+        layout::create(root, &store.ingest)?;
         temp::remove_stale(&store.ingest);
-        temp::remove_stale(root);
         Ok(store)
     }
 

@@ -51,9 +51,9 @@ pub(super) fn check(root: &Path) -> Result<bool> {
 
 /// Makes `root` a layout where it is missing or empty; leaves a layout as it is; refuses the rest.
 ///
-/// Several processes may do so at once: `oci-layout` comes first and atomically, so a directory
+/// `ingest` is where later openings clean up. Several processes may do so at once: `oci-layout` comes first and atomically, so a directory
 /// that is half made is never taken for a foreign one.
-pub(super) fn create(root: &Path) -> Result<()> {
+pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
     if !check(root)? {
         temp::make_dir(root, 0o700)?;
         refuse_foreign(root)?;
@@ -74,7 +74,7 @@ pub(super) fn create(root: &Path) -> Result<()> {
     }
     if missing(&index) {
         // Linked, not renamed: a racing process may have tagged something meanwhile.
-        let mut file = temp::TempFile::create(root)?;
+        let mut file = temp::TempFile::create(ingest)?;
         io::Write::write_all(&mut file, EMPTY_INDEX).map_err(Error::write("write", file.path()))?;
         match std::fs::hard_link(file.path(), &index) {
             Ok(()) => temp::sync_dir(root)?,

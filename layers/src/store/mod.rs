@@ -71,7 +71,8 @@ impl Store {
     /// understood; [`Error::Locked`] when a garbage collection takes too long.
     pub fn open(root: &Path, flavour: Flavour) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
-        match layout::create(&root) {
+        let blobs = BlobStore::of_store(&root);
+        match layout::create(&root, &blobs.ingest) {
             // Checked again: only an existing store can be used read-only.
             Err(Error::ReadOnly { path, source }) => {
                 if !layout::check(&root)? {
@@ -81,7 +82,6 @@ impl Store {
             other => other?,
         }
         let lock = lock_shared(&root.join("locks").join("store"))?;
-        let blobs = BlobStore::of_store(&root);
         temp::remove_stale(&blobs.ingest);
         Ok(Self {
             root,
