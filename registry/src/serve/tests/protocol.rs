@@ -556,3 +556,49 @@ fn rustix_is_root() -> bool {
         process.uid() == 0
     })
 }
+
+#[test]
+fn an_image_built_here_is_made_whole_when_it_is_first_asked_for() {
+    use wythe_layers::layer::{LayerWriter, Purpose};
+    use wythe_layers::tree::{Entry, EntryKind, EntryPath};
+    let server = TestServer::start();
+    let mut writer = LayerWriter::new(&server.store, Purpose::Tree, None, 1).unwrap();
+    let path = EntryPath::parse(b"etc").unwrap();
+    writer
+        .add(Entry::new(path, EntryKind::Directory), None)
+        .unwrap();
+    let diff_id = writer.finish().unwrap().diff_id;
+    let mut config = ImageConfig::scratch(&Platform::host());
+    config.rootfs.diff_ids = vec![diff_id];
+    let config = Raw::encode(config, "config").unwrap();
+    let pending = image::commit(&server.store, &config, None, BTreeMap::new()).unwrap();
+    assert_eq!(pending.media_type, MediaType::PENDING_MANIFEST);
+    server.store.set_tag(&reference("built"), &pending).unwrap();
+    // It cannot be had by digest, as what it is is nobody else's business.
+    let by_digest = format!("/v2/library/built/manifests/{}", pending.digest);
+    assert_eq!(server.request("GET", &by_digest).status, 404);
+    let digests: Vec<String> = std::thread::scope(|scope| {
+        let ask = || server.request("HEAD", "/v2/library/built/manifests/latest");
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        let answers = threads.into_iter().map(|thread| thread.join().unwrap());
+        answers
+            .map(|answer| answer.header("docker-content-digest").to_owned())
+            .collect()
+    });
+    assert!(
+        digests.iter().all(|digest| *digest == digests[0]),
+        "{digests:?}"
+    );
+    let answer = server.request(
+        "GET",
+        &format!("/v2/library/built/manifests/{}", digests[0]),
+    );
+    assert_eq!(answer.header("content-type"), MediaType::MANIFEST.as_str());
+    let layer = answer.json()["layers"][0]["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let blob = server.request("GET", &format!("/v2/library/built/blobs/{layer}"));
+    assert_eq!((blob.status, &blob.body[..2]), (200, &[0x1f, 0x8b][..]));
+    assert!(server.store.verify(1).unwrap().is_empty());
+}
