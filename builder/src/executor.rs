@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wythe_layers::snapshot::Root;
-use wythe_layers::tree::{EntryPath, Timestamp};
+use wythe_layers::tree::EntryPath;
 
 use crate::{BoxError, Secret};
 
@@ -17,8 +17,7 @@ pub trait Executor: Send + Sync {
     /// Runs `process` in `root` and waits for it. A process that fails is an [`Exit`], not an error.
     ///
     /// Bind-mounts `/etc/resolv.conf` and `/etc/hosts` where the network mode needs them. Mount
-    /// points that are missing are made in the root and told in [`Exit::created`]; the caller
-    /// removes them again. Ends the process and returns soon once `cancel` is set.
+    /// points that are missing are made in the root and told in [`Exit::created`]. Ends the process and returns soon once `cancel` is set.
     ///
     /// # Errors
     /// When the process could not be started.
@@ -38,7 +37,7 @@ pub struct Process {
     pub args: Vec<String>,
     /// `NAME=value`.
     pub env: Vec<String>,
-    /// Absolute path inside the root; it exists.
+    /// Absolute path inside the root; made (by root, 0755) when it is missing.
     pub cwd: String,
     /// As in an image config: `user`, `uid`, `user:group`, `uid:gid`; empty means root. Names are
     /// looked up in the root's `/etc/passwd` and `/etc/group`.
@@ -144,8 +143,9 @@ pub enum MountSource {
 pub struct Exit {
     /// Its status.
     pub status: ExitStatus,
-    /// Mount points that were made in the root, in the order they were made.
-    pub created: Vec<CreatedMountPoint>,
+    /// Mount points (directories, empty files) that had to be made in the root. Where they are
+    /// still empty they do not become part of the layer.
+    pub created: Vec<EntryPath>,
 }
 
 /// An exit status.
@@ -173,15 +173,6 @@ impl std::fmt::Display for ExitStatus {
     }
 }
 
-/// A mount point (a directory, or an empty file) that the executor had to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreatedMountPoint {
-    /// Where.
-    pub path: EntryPath,
-    /// When its parent directory was last modified before that, so that it can be put back.
-    pub parent_mtime: Timestamp,
-}
-
 /// Where the output of a process goes.
 pub trait OutputSink: Send + Sync {
     /// Takes bytes as they come, cut anywhere. Must not block for long and must not fail.
@@ -197,18 +188,33 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// A flag that many threads watch; set once, never cleared.
+/// A flag that many threads watch; set once, never cleared. Clones are the same flag.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    own: Arc<AtomicBool>,
+    /// Flags that stop this one's watchers too.
+    above: Vec<Arc<AtomicBool>>,
+}
 
 impl Cancel {
     /// Asks everyone who watches to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.own.store(true, Ordering::Release);
     }
 
     /// Whether someone asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        let mut flags = std::iter::once(&self.own).chain(&self.above);
+        flags.any(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// A flag that is set with this one, and can be set without it.
+    pub(crate) fn child(&self) -> Self {
+        let mut above = self.above.clone();
+        above.push(Arc::clone(&self.own));
+        Self {
+            own: Arc::default(),
+            above,
+        }
     }
 }

@@ -5,20 +5,28 @@
 //! from an [`Executor`], files of other machines from a [`RemoteSource`].
 
 mod build;
+mod cache;
+mod chmod;
+mod context;
+mod copy;
 mod error;
 mod executor;
 pub mod glob;
 pub mod ignore;
 pub mod parse;
+mod path;
+mod plan;
 mod remote;
 mod request;
 mod result;
+mod view;
 
 pub use build::Builder;
-pub use error::{BoxError, Error, Result};
+pub use cache::cached_stacks;
+pub use error::{BoxError, Error, Result, StepPlace};
 pub use executor::{
-    Access, Cancel, CreatedMountPoint, Executor, Exit, ExitStatus, MountSource, Network,
-    OutputSink, OutputStream, Process, ProcessMount, Security,
+    Access, Cancel, Executor, Exit, ExitStatus, MountSource, Network, OutputSink, OutputStream,
+    Process, ProcessMount, Security,
 };
 pub use remote::{RemoteFile, RemoteSource};
 pub use request::{

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::stream::Compression;
 
-use crate::{Network, Result};
+use crate::{Error, Network, Result};
 
 /// Everything that decides a build. Nothing else is read: no environment, no settings file.
 #[derive(Debug, Clone)]
@@ -92,10 +92,41 @@ impl BuildRequest {
     /// # Errors
     /// When a file cannot be read, or there is no Dockerfile.
     pub fn for_directory(directory: &Path, file: Option<&Path>) -> Result<Self> {
-        let _ = (directory, file);
-        todo!()
+        let path = match file {
+            Some(file) => file.to_owned(),
+            None => DOCKERFILE_NAMES
+                .iter()
+                .map(|name| directory.join(name))
+                .find(|path| path.exists())
+                .ok_or_else(|| Error::NoDockerfile {
+                    directory: directory.to_owned(),
+                })?,
+        };
+        let read = |path: &Path| InputFile::read(path, directory);
+        let dockerfile = read(&path)?.ok_or_else(|| Error::Io {
+            operation: "open",
+            path: path.clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        let mut own = path.into_os_string();
+        own.push(".dockerignore");
+        let mut ignore_file = read(Path::new(&own))?;
+        if ignore_file.is_none() {
+            ignore_file = read(&directory.join(".dockerignore"))?;
+        }
+        Ok(Self {
+            context: ContextSource::Directory(directory.to_owned()),
+            ignore_file,
+            ..Self::new(dockerfile)
+        })
     }
 }
+
+/// In this order.
+const DOCKERFILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
+
+/// People write these by hand; BuildKit's own limit for a Dockerfile is 2 MiB.
+const MAX_INPUT_BYTES: u64 = 16 << 20;
 
 /// A file that the caller read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +135,31 @@ pub struct InputFile {
     pub name: String,
     /// Its content.
     pub bytes: Vec<u8>,
+}
+
+impl InputFile {
+    /// Reads a file and names it as seen from `directory`; `None` when it is not there.
+    fn read(path: &Path, directory: &Path) -> Result<Option<Self>> {
+        use std::io::Read;
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path)(error)),
+        };
+        let shown = path.strip_prefix(directory).unwrap_or(path);
+        let name = shown.display().to_string();
+        let mut bytes = Vec::new();
+        file.take(MAX_INPUT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read", path))?;
+        if bytes.len() as u64 > MAX_INPUT_BYTES {
+            return Err(Error::InputTooLarge {
+                name,
+                max_bytes: MAX_INPUT_BYTES,
+            });
+        }
+        Ok(Some(Self { name, bytes }))
+    }
 }
 
 /// Where a context's files are.

@@ -1,4 +1,24 @@
 //! The builder: from a request to an image in the store.
+//!
+//! A build walks each stage's cache keys forward. As long as they hit, nothing is opened, mounted
+//! or fetched: a key needs digests of files and of layers, which are remembered, and a result is
+//! a layer's name. The first miss brings in the base's layers and does the work.
+
+mod bases;
+mod finish;
+mod keys;
+mod materials;
+mod mounts;
+mod output;
+mod remote_file;
+mod run;
+mod schedule;
+mod session;
+mod stage;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -7,6 +27,8 @@ use wythe_layers::progress::{SharedObserver, Silent};
 use wythe_layers::snapshot::Snapshotter;
 use wythe_layers::store::Store;
 
+use self::session::{Mode, Session};
+use crate::parse::{self, Dockerfile};
 use crate::{BuildRequest, BuildResult, Cancel, Executor, RemoteSource, Result};
 
 /// Builds images into a store.
@@ -88,14 +110,17 @@ impl Builder {
     /// # Errors
     /// When the request is wrong in itself: a syntax error, an unknown stage, a missing file.
     pub fn probe(&self, request: &BuildRequest) -> Result<Option<BuildResult>> {
-        let _ = (request, &self.store, &self.images, &self.executor);
-        let _ = (
-            &self.remote,
-            &self.snapshotter,
-            &self.observer,
-            &self.cancel,
-        );
-        todo!()
+        let file = read(request)?;
+        let Some(session) = Session::new(self, request, &file, Mode::Probe)? else {
+            return Ok(None);
+        };
+        let Some(stages) = schedule::one_by_one(&session)? else {
+            return Ok(None);
+        };
+        let result = finish::image(&session, &stages)?;
+        session.save()?;
+        schedule::tell(&session, &stages);
+        Ok(Some(result))
     }
 
     /// Whether building this may have to start processes: whether a stage that is needed has a
@@ -105,8 +130,9 @@ impl Builder {
     /// # Errors
     /// As [`Builder::probe`].
     pub fn may_run_processes(&self, request: &BuildRequest) -> Result<bool> {
-        let _ = request;
-        todo!()
+        let file = read(request)?;
+        let session = Session::new(self, request, &file, Mode::Probe)?;
+        Ok(session.is_none_or(|session| session.plan.stages.iter().any(|s| s.runs_processes())))
     }
 
     /// Builds.
@@ -114,7 +140,21 @@ impl Builder {
     /// # Errors
     /// As [`crate::Error`] says; nothing is tagged then.
     pub fn build(&self, request: &BuildRequest) -> Result<BuildResult> {
-        let _ = request;
-        todo!()
+        let file = read(request)?;
+        let Some(session) = Session::new(self, request, &file, Mode::Build)? else {
+            // Only a probe gives up on an image.
+            return Err(crate::Error::Cancelled);
+        };
+        let built = schedule::at_once(&session);
+        // What was learned of the context is worth keeping even if a step failed.
+        let saved = session.save();
+        let result = finish::image(&session, &built?)?;
+        saved?;
+        Ok(result)
     }
+}
+
+fn read(request: &BuildRequest) -> Result<Dockerfile> {
+    let input = &request.dockerfile;
+    Ok(parse::parse(&input.bytes, &input.name)?)
 }

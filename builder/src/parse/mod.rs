@@ -25,7 +25,7 @@ mod script;
 mod size;
 mod span;
 mod stages;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 mod words;

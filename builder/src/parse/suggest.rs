@@ -6,7 +6,7 @@ const FARTHEST: usize = 2;
 /// The option nearest to `word`, if it is at most two edits away; the first of equals.
 ///
 /// `None` if `word` is itself an option: then the mistake is another one.
-pub(super) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut best: Option<(&str, usize)> = None;
     for option in options {
         if option == word {

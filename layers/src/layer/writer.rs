@@ -96,19 +96,32 @@ impl LayerWriter {
     /// attributes are dropped.
     ///
     /// # Errors
+    /// As [`LayerWriter::add_from`].
+    pub fn add(&mut self, entry: Entry, content: Option<File>) -> Result<()> {
+        match content {
+            Some(mut file) => self.add_from(entry, &mut file),
+            None => self.add_from(entry, &mut io::empty()),
+        }
+    }
+
+    /// [`LayerWriter::add`] for content that is not a file of its own; read to its end for regular
+    /// files, else not looked at.
+    ///
+    /// # Errors
     /// [`Error::EntryOrder`]; [`Error::Tree`] or [`Error::Tar`] for what no layer can hold, and
     /// for content that is not as long as its entry says.
-    pub fn add(&mut self, mut entry: Entry, content: Option<File>) -> Result<()> {
+    pub fn add_from(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
         self.order.check(&entry)?;
         clamp(&mut entry, self.clamp);
         entry.xattrs.retain(|name, _| !disk::is_overlay_mark(name));
-        let mut content: Box<dyn Read> = match (&entry.kind, content) {
-            (EntryKind::File { .. }, Some(file)) => Box::new(file),
-            _ => Box::new(io::empty()),
+        let mut none = io::empty();
+        let content = match &entry.kind {
+            EntryKind::File { .. } => content,
+            _ => &mut none,
         };
         let digest = match &mut self.sink {
-            Sink::Tree(sink) => sink.add(&entry, &mut *content)?,
-            Sink::Blob { tar, .. } => append(tar, &entry, &mut *content)?,
+            Sink::Tree(sink) => sink.add(&entry, content)?,
+            Sink::Blob { tar, .. } => append(tar, &entry, content)?,
         };
         if digest.is_some() {
             entry.content_digest = digest;

@@ -1,0 +1,221 @@
+//! Cache keys of steps.
+//!
+//! What is below a step goes in as the chain ID of its layers, not as the key of the step before:
+//! a step that ran again and gave the same files lets everything after it stay cached.
+
+use wythe_layers::spec::{ChainId, DiffId};
+
+use super::session::Session;
+use super::stage::StageResult;
+use crate::cache::{CacheKey, KeyBuilder};
+use crate::copy::{self, Place, Source};
+use crate::plan::{
+    Chmod, Chown, CopySource, CopyStep, FileSource, NameOrId, RunStep, StepMount, WorkdirStep,
+};
+use crate::{Network, Result, Security};
+
+/// The name of a stack of layers.
+pub(super) fn chain(layers: &[DiffId]) -> String {
+    ChainId::of(layers).map_or_else(|| "scratch".to_owned(), |chain| chain.to_string())
+}
+
+fn begin(session: &Session<'_>, kind: &str, parent: Option<&[DiffId]>) -> KeyBuilder {
+    let mut key = KeyBuilder::new(kind);
+    if let Some(parent) = parent {
+        key.push("parent", chain(parent));
+    }
+    key.push("clamp", session.clamp.seconds.to_string());
+    key
+}
+
+/// `WORKDIR`.
+pub(super) fn workdir(session: &Session<'_>, step: &WorkdirStep, parent: &[DiffId]) -> CacheKey {
+    let mut key = begin(session, "workdir", Some(parent));
+    key.push("path", step.path.as_str());
+    push_chown(&mut key, step.owner.as_ref());
+    key.finish()
+}
+
+/// `COPY` and `ADD` by what they read: content. `None` when that cannot be known cheaply enough.
+pub(super) fn copy_content(
+    session: &Session<'_>,
+    step: &CopyStep,
+    parent: &[DiffId],
+    sources: &mut [Source],
+) -> Result<Option<CacheKey>> {
+    let mut key = begin_copy(session, step, parent);
+    if !copy::inputs(sources, &mut key, session.jobs(), session.hash_limit())? {
+        return Ok(None);
+    }
+    Ok(Some(key.finish()))
+}
+
+/// `COPY --from` by the names of the source's layers: known without opening them.
+pub(super) fn copy_by_name(
+    session: &Session<'_>,
+    step: &CopyStep,
+    parent: &[DiffId],
+    from: &[DiffId],
+) -> CacheKey {
+    let mut key = begin_copy(session, step, parent);
+    key.push("from", chain(from));
+    for source in &step.sources {
+        match source {
+            CopySource::Path { text, .. } => key.push("path", text.as_str()),
+            CopySource::Inline { name, content } => {
+                key.push("inline", name.as_str());
+                key.push("content", content.as_str());
+            }
+            CopySource::Http { url, .. } => key.push("url", url.as_str()),
+        }
+    }
+    key.extend("exclude", &step.exclude);
+    key.finish()
+}
+
+/// `ADD https://… --checksum`: known without asking the server.
+pub(super) fn copy_by_checksum(
+    session: &Session<'_>,
+    step: &CopyStep,
+    parent: &[DiffId],
+    checksum: &str,
+) -> CacheKey {
+    let mut key = begin_copy(session, step, parent);
+    key.push("checksum", checksum);
+    for source in &step.sources {
+        if let CopySource::Http { url, unpack } = source {
+            key.push("url", url.as_str());
+            key.push("unpack", unpack.to_string());
+        }
+    }
+    key.finish()
+}
+
+fn begin_copy(session: &Session<'_>, step: &CopyStep, parent: &[DiffId]) -> KeyBuilder {
+    // A linked layer does not depend on what is below, unless names are looked up there.
+    let named = step.chown.as_ref().is_some_and(Chown::has_names);
+    let independent = step.link && !named;
+    let mut key = begin(session, "copy", (!independent).then_some(parent));
+    key.push("destination", step.destination.as_str());
+    push_chown(&mut key, step.chown.as_ref());
+    if let Some(mode) = &step.chmod {
+        key.push("chmod", chmod(mode));
+    }
+    for (name, flag) in [
+        ("parents", step.parents),
+        ("link", step.link),
+        ("unpack", step.unpack),
+    ] {
+        if flag {
+            key.push("flag", name);
+        }
+    }
+    key
+}
+
+fn chmod(mode: &Chmod) -> String {
+    match mode {
+        Chmod::Octal(mode) => format!("{mode:o}"),
+        Chmod::Symbolic(mode) => format!("{mode:?}"),
+    }
+}
+
+fn push_chown(key: &mut KeyBuilder, chown: Option<&Chown>) {
+    let text = |who: &NameOrId| match who {
+        NameOrId::Name(name) => format!("name {name}"),
+        NameOrId::Id(id) => format!("id {id}"),
+    };
+    if let Some(chown) = chown {
+        key.push("user", text(&chown.user));
+        if let Some(group) = &chown.group {
+            key.push("group", text(group));
+        }
+    }
+}
+
+/// `RUN`. `None` when a context that it mounts cannot be hashed cheaply enough.
+pub(super) fn run(
+    session: &Session<'_>,
+    step: &RunStep,
+    parent: &[DiffId],
+    stages: &[Option<StageResult>],
+) -> Result<Option<CacheKey>> {
+    let mut key = begin(session, "run", Some(parent));
+    key.push("platform", session.request.platform.to_string());
+    key.extend("arg", &step.args);
+    key.extend("env", &step.env);
+    key.push("cwd", step.cwd.as_str());
+    key.push("user", step.user.as_str());
+    key.push(
+        "network",
+        match step.network {
+            Network::Default => "default",
+            Network::None => "none",
+            Network::Host => "host",
+        },
+    );
+    if step.security == Security::Insecure {
+        key.push("security", "insecure");
+    }
+    if let Some((path, content)) = &step.script {
+        key.push("script", path.as_str());
+        key.push("content", content.as_str());
+    }
+    if let Some(hostname) = &step.hostname {
+        key.push("hostname", hostname.as_str());
+    }
+    for (name, address) in &session.request.extra_hosts {
+        key.push("host", format!("{name} {address}"));
+    }
+    for mount in &step.mounts {
+        if !push_mount(session, mount, stages, &mut key)? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(key.finish()))
+}
+
+/// What of a mount changes the result. Not: the content of caches and secrets.
+fn push_mount(
+    session: &Session<'_>,
+    mount: &StepMount,
+    stages: &[Option<StageResult>],
+    key: &mut KeyBuilder,
+) -> Result<bool> {
+    match mount {
+        StepMount::Bind {
+            from,
+            source,
+            target,
+            writable,
+        } => {
+            key.push("bind", format!("{target} writable {writable}"));
+            key.push("source", source.as_str());
+            match from {
+                FileSource::Stage(stage) => {
+                    let layers = stages.get(*stage).and_then(Option::as_ref);
+                    key.push(
+                        "from",
+                        layers.map_or_else(String::new, |s| chain(&s.layers)),
+                    );
+                }
+                FileSource::Context | FileSource::Named(_) => {
+                    let place = Place::Context(session.context(from)?);
+                    let step = super::mounts::as_copy(from, source);
+                    let mut sources = copy::gather(&step, &place)?;
+                    let (jobs, limit) = (session.jobs(), session.hash_limit());
+                    return copy::inputs(&mut sources, key, jobs, limit);
+                }
+            }
+        }
+        StepMount::Cache {
+            id, target, source, ..
+        } => key.push("cache", format!("{id} {target} {source}")),
+        StepMount::Tmpfs { target, .. } => key.push("tmpfs", target.as_str()),
+        StepMount::Secret {
+            id, target, env, ..
+        } => key.push("secret", format!("{id} {target:?} {env:?}")),
+        StepMount::Ssh { id, target, .. } => key.push("ssh", format!("{id} {target}")),
+    }
+    Ok(true)
+}

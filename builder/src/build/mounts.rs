@@ -1,0 +1,463 @@
+//! `RUN --mount`: each kind made ready before the process starts.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wythe_layers::layer::{LayerStack, Purpose};
+use wythe_layers::snapshot::Snapshot;
+use wythe_layers::spec::Digest;
+use wythe_layers::tree::EntryPath;
+
+use super::materials;
+use super::session::Session;
+use super::stage::{Worker, write_layer};
+use crate::copy::{self, Place, Settings};
+use crate::parse::{CacheSharing, Span};
+use crate::path::{clean_in_root, display};
+use crate::plan::{CopySource, CopyStep, FileSource, RunStep, StepMount};
+use crate::view::View;
+use crate::{Access, Error, MountSource, ProcessMount, Result, Secret};
+
+/// A mount's content in a snapshot of its own lies here when it is a single file.
+const SINGLE: &str = "file";
+
+/// What a process needs beside its root.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) mounts: Vec<ProcessMount>,
+    /// Secrets given as variables.
+    pub(super) env: Vec<String>,
+    /// To be kept until the process has ended.
+    pub(super) held: Vec<Held>,
+}
+
+/// Something that must outlive the process.
+pub(super) enum Held {
+    Snapshot(#[expect(dead_code, reason = "dropping it ends the snapshot")] Box<dyn Snapshot>),
+    Lock(#[expect(dead_code, reason = "dropping it releases the lock")] File),
+}
+
+/// Makes the mounts of a step ready.
+pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
+    let mut prepared = Prepared::default();
+    if let Some((path, content)) = &step.script {
+        prepared.mounts.push(ProcessMount {
+            target: path.clone(),
+            source: MountSource::File {
+                content: Secret::new(content.as_bytes()),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+            },
+            access: Access::ReadOnly,
+        });
+    }
+    let mut has_agent = false;
+    for mount in &step.mounts {
+        match mount {
+            StepMount::Bind {
+                from,
+                source,
+                target,
+                writable,
+            } => bind(worker, from, source, target, *writable, &mut prepared)?,
+            StepMount::Cache { .. } => cache(worker, mount, &mut prepared)?,
+            StepMount::Tmpfs { target, size_bytes } => prepared.mounts.push(ProcessMount {
+                target: target.clone(),
+                source: MountSource::Tmpfs {
+                    size_bytes: *size_bytes,
+                },
+                access: Access::ReadWrite,
+            }),
+            StepMount::Secret { .. } => secret(worker.session, mount, &mut prepared)?,
+            StepMount::Ssh { .. } => {
+                if let Some(target) = agent(worker.session, mount, &mut prepared)?
+                    && !has_agent
+                {
+                    has_agent = true;
+                    prepared.env.push(format!("SSH_AUTH_SOCK={target}"));
+                }
+            }
+        }
+    }
+    Ok(prepared)
+}
+
+fn access(writable: bool) -> Access {
+    if writable {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    }
+}
+
+/// The files of a context that a bind mount shows, as if they were copied.
+pub(super) fn as_copy(from: &FileSource, source: &str) -> CopyStep {
+    CopyStep {
+        from: from.clone(),
+        sources: vec![CopySource::Path {
+            text: source.to_owned(),
+            span: Span::default(),
+        }],
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        exclude: Vec::new(),
+        parents: false,
+        link: false,
+        unpack: false,
+        checksum: None,
+    }
+}
+
+/// Writes go to a layer of their own and are thrown away.
+fn bind(
+    worker: &Worker<'_>,
+    from: &FileSource,
+    source: &str,
+    target: &str,
+    writable: bool,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let session = worker.session;
+    let (stack, subpath) = match from {
+        FileSource::Stage(stage) => {
+            let layers = worker.stages.get(*stage).and_then(Option::as_ref);
+            let layers = layers.map_or(&[][..], |stage| &stage.layers);
+            let stack = materials::stack(session, *stage, layers)?;
+            let path = clean(source)?;
+            let path = stack.resolve(&path, true)?;
+            let found = path.is_root() || stack.lookup(&path)?.is_some();
+            if !found {
+                return Err(Error::SourceMissing {
+                    path: source.to_owned(),
+                    place: "the mount's source".to_owned(),
+                    hint: None,
+                });
+            }
+            (stack, path)
+        }
+        FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
+    };
+    let snapshotter = session.snapshotter()?;
+    let snapshot = if writable {
+        snapshotter.prepare(session.store, &stack)?
+    } else {
+        snapshotter.view(session.store, &stack)?
+    };
+    prepared.mounts.push(ProcessMount {
+        target: target.to_owned(),
+        source: MountSource::Root {
+            root: snapshot.root()?,
+            subpath,
+        },
+        access: access(writable),
+    });
+    prepared.held.push(Held::Snapshot(snapshot));
+    Ok(())
+}
+
+/// The files as a layer: what the ignore file hides stays hidden, and what changes during the
+/// build does not change under the process.
+fn context_layer(
+    session: &Session<'_>,
+    from: &FileSource,
+    source: &str,
+) -> Result<(Arc<LayerStack>, EntryPath)> {
+    let place = Place::Context(session.context(from)?);
+    let path = clean(source)?;
+    let is_file = place
+        .lookup(&path)?
+        .is_some_and(|found| !found.entry.kind.is_directory());
+    let mut step = as_copy(from, source);
+    if is_file {
+        step.destination = format!("/{SINGLE}");
+    }
+    let sources = copy::gather(&step, &place)?;
+    let mut view = View::new(Arc::default(), Vec::new());
+    let settings = Settings {
+        destination: step.destination,
+        owner: None,
+        chmod: None,
+        new_mtime: session.clamp,
+        scratch: session.scratch()?,
+    };
+    copy::apply(&mut view, sources, &settings)?;
+    let record = write_layer(session, view.into_layer()?, Purpose::Tree)?;
+    let layers = [record.diff_id];
+    let stack = LayerStack::open(session.store, &layers)?.ok_or_else(|| {
+        let [diff_id] = layers;
+        wythe_layers::Error::BlobMissing {
+            digest: diff_id.digest().clone(),
+        }
+    })?;
+    let subpath = if is_file {
+        clean(SINGLE)?
+    } else {
+        EntryPath::ROOT
+    };
+    Ok((Arc::new(stack), subpath))
+}
+
+fn clean(text: &str) -> Result<EntryPath> {
+    clean_in_root(text.as_bytes()).ok_or_else(|| Error::BadPath {
+        path: text.to_owned(),
+    })
+}
+
+/// A directory of the store that outlives the build, one for each id.
+///
+/// ```text
+/// STORE/cache/v1/mounts/<digest of the id>/<n>/{lock,data/}   n > 0: private ones
+/// ```
+fn cache(worker: &Worker<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
+    let StepMount::Cache {
+        id,
+        sharing,
+        target,
+        writable,
+        from,
+        source,
+        mode,
+        uid,
+        gid,
+    } = mount
+    else {
+        return Ok(());
+    };
+    let session = worker.session;
+    let namespace = session.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+    let full = format!("{}\0{id}", namespace.map_or("", String::as_str));
+    let directory = session
+        .store
+        .root()
+        .join("cache/v1/mounts")
+        .join(Digest::of(full.as_bytes()).hex());
+    let (slot, lock) = lock_slot(session, &directory, *sharing)?;
+    let data = slot.join("data");
+    if !data.exists() {
+        make_cache(
+            worker,
+            &slot,
+            &data,
+            from.as_ref(),
+            source,
+            (*mode, *uid, *gid),
+        )?;
+    }
+    let subpath = if from.is_none() {
+        clean(source)?
+    } else {
+        EntryPath::ROOT
+    };
+    let shown = data.join(subpath.as_path());
+    std::fs::create_dir_all(&shown).map_err(Error::io("create", &shown))?;
+    prepared.mounts.push(ProcessMount {
+        target: target.clone(),
+        source: MountSource::Path(shown),
+        access: access(*writable),
+    });
+    prepared.held.push(Held::Lock(lock));
+    Ok(())
+}
+
+/// A cache directory and its lock, as the kind of sharing asks: together, alone after waiting, or
+/// alone in one that nobody uses.
+fn lock_slot(
+    session: &Session<'_>,
+    directory: &Path,
+    sharing: CacheSharing,
+) -> Result<(PathBuf, File)> {
+    let open = |slot: &Path| {
+        std::fs::create_dir_all(slot).map_err(Error::io("create", slot))?;
+        let path = slot.join("lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        file.map_err(Error::io("open", &path))
+    };
+    let mut number = 0_u32;
+    loop {
+        let slot = directory.join(number.to_string());
+        let lock = open(&slot)?;
+        let tried = match sharing {
+            CacheSharing::Shared => lock.try_lock_shared(),
+            CacheSharing::Locked | CacheSharing::Private => lock.try_lock(),
+        };
+        match tried {
+            Ok(()) => return Ok((slot, lock)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &slot)(error)),
+        }
+        if sharing == CacheSharing::Private {
+            number += 1;
+        } else {
+            session.check_cancelled()?;
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+fn make_cache(
+    worker: &Worker<'_>,
+    slot: &Path,
+    data: &Path,
+    from: Option<&FileSource>,
+    source: &str,
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<()> {
+    // Made beside its place, so that one that is there is whole.
+    let fresh = tempfile::tempdir_in(slot).map_err(Error::io("create a directory in", slot))?;
+    if let Some(from) = from {
+        seed(worker, fresh.path(), from, source)?;
+    }
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(fresh.path(), permissions)
+        .map_err(Error::io("set the mode of", fresh.path()))?;
+    if (uid, gid) != (0, 0) {
+        // Where only one id is to be had, the directory is that one's, and usable as it is.
+        match std::os::unix::fs::chown(fresh.path(), Some(uid), Some(gid)) {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, uid, gid, "cache mount keeps its owner"),
+        }
+    }
+    match std::fs::rename(fresh.path(), data) {
+        Ok(()) => {
+            let _ = fresh.keep();
+            Ok(())
+        }
+        // Someone sharing it was faster.
+        Err(_) if data.exists() => Ok(()),
+        Err(error) => Err(Error::io("create", data)(error)),
+    }
+}
+
+/// Fills a new cache with the files of a stage or context.
+fn seed(worker: &Worker<'_>, into: &Path, from: &FileSource, source: &str) -> Result<()> {
+    let session = worker.session;
+    let (stack, top) = match from {
+        FileSource::Stage(stage) => {
+            let layers = worker.stages.get(*stage).and_then(Option::as_ref);
+            let layers = layers.map_or(&[][..], |stage| &stage.layers);
+            let stack = materials::stack(session, *stage, layers)?;
+            let top = stack.resolve(&clean(source)?, true)?;
+            (stack, top)
+        }
+        FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
+    };
+    let root = wythe_layers::tree::RootDir::open(into)?;
+    let options = wythe_layers::tree::ApplyOptions::default();
+    let mut applier = wythe_layers::tree::Applier::new(root, session.store.flavour(), options)?;
+    let mut directories = vec![top.clone()];
+    while let Some(directory) = directories.pop() {
+        for found in stack.read_dir(&directory)? {
+            if found.entry.kind.is_directory() {
+                directories.push(found.entry.path.clone());
+            }
+            let mut entry = found.entry.clone();
+            let Some(path) = entry.path.strip_prefix(&top) else {
+                continue;
+            };
+            let bad = || Error::BadPath {
+                path: display(&path),
+            };
+            let is_file = matches!(
+                entry.kind,
+                wythe_layers::tree::EntryKind::File { .. }
+                    | wythe_layers::tree::EntryKind::HardLink { .. }
+            );
+            entry.path = EntryPath::parse(path.as_bytes()).ok_or_else(bad)?;
+            if is_file {
+                let mut file = stack.open_file(&found)?;
+                let size = file.metadata().map_err(Error::io("stat", into))?.len();
+                entry.kind = wythe_layers::tree::EntryKind::File { size };
+                applier.apply(entry, &mut file)?;
+            } else {
+                applier.apply(entry, &mut std::io::empty())?;
+            }
+        }
+    }
+    applier.finish()?;
+    Ok(())
+}
+
+fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
+    let StepMount::Secret {
+        id,
+        target,
+        env,
+        required,
+        mode,
+        uid,
+        gid,
+    } = mount
+    else {
+        return Ok(());
+    };
+    let Some(content) = session.request.secrets.get(id) else {
+        if *required {
+            return Err(Error::MissingGrant {
+                kind: "secret",
+                id: id.clone(),
+            });
+        }
+        return Ok(());
+    };
+    if let Some(name) = env {
+        let value = String::from_utf8_lossy(content.expose());
+        prepared.env.push(format!("{name}={value}"));
+    }
+    if let Some(target) = target {
+        prepared.mounts.push(ProcessMount {
+            target: target.clone(),
+            source: MountSource::File {
+                content: content.clone(),
+                mode: *mode,
+                uid: *uid,
+                gid: *gid,
+            },
+            access: Access::ReadOnly,
+        });
+    }
+    Ok(())
+}
+
+/// Forwards an agent; gives the socket's path in the root.
+fn agent(
+    session: &Session<'_>,
+    mount: &StepMount,
+    prepared: &mut Prepared,
+) -> Result<Option<String>> {
+    let StepMount::Ssh {
+        id,
+        target,
+        required,
+        mode,
+        uid,
+        gid,
+    } = mount
+    else {
+        return Ok(None);
+    };
+    let Some(path) = session.request.ssh.get(id) else {
+        if *required {
+            return Err(Error::MissingGrant {
+                kind: "ssh agent",
+                id: id.clone(),
+            });
+        }
+        return Ok(None);
+    };
+    prepared.mounts.push(ProcessMount {
+        target: target.clone(),
+        source: MountSource::Socket {
+            path: path.clone(),
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+        },
+        access: Access::ReadWrite,
+    });
+    Ok(Some(target.clone()))
+}

@@ -1,0 +1,277 @@
+//! Local archives of `ADD`: recognised by content, unpacked entry by entry into the view.
+//!
+//! Docker's rules: owners are the archive's own (unless `--chown`), an entry replaces whatever is
+//! in its place unless both are directories, links on the way to an entry are followed inside the
+//! image. The content is spooled to one nameless file, as a layer is written in another order than
+//! the archive has.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
+use std::sync::Arc;
+
+use wythe_layers::spec::{Algorithm, Hasher};
+use wythe_layers::tar::TarReader;
+use wythe_layers::tree::{Entry, EntryKind, EntryPath};
+
+use super::{Found, Settings};
+use crate::path::{clean_in_root, display};
+use crate::view::{Content, New, View};
+use crate::{Error, Result};
+
+/// Enough for every magic number and a tar header.
+const HEAD_BYTES: u64 = 512;
+/// A dictionary larger than this is not for archives; xz -9 uses 64 MiB.
+const MAX_XZ_MEMORY_KIB: u32 = 256 << 10;
+const BUFFER_BYTES: usize = 128 << 10;
+
+const BZIP2_MAGIC: &[u8] = b"BZh";
+const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
+
+/// Unpacks `source` if it is an archive; `false` when it is not, and nothing was done.
+pub(super) fn unpack(
+    view: &mut View,
+    name: &[u8],
+    source: &Found,
+    settings: &Settings,
+) -> Result<bool> {
+    if !matches!(source.entry.kind, EntryKind::File { size } if size >= HEAD_BYTES)
+        && !is_compressed(source)?
+    {
+        return Ok(false);
+    }
+    let name = String::from_utf8_lossy(name).into_owned();
+    let Some(mut file) = source.content.open()? else {
+        return Ok(false);
+    };
+    {
+        // An archive is what has a first entry; a plain .gz file is copied like any other.
+        let Ok(decoded) = decode(&file) else {
+            return Ok(false);
+        };
+        if !matches!(TarReader::new(decoded).next_entry(), Ok(Some(_))) {
+            return Ok(false);
+        }
+    }
+    let failed = |error: &dyn std::fmt::Display| Error::Archive {
+        name: name.clone(),
+        reason: error.to_string(),
+    };
+    file.rewind().map_err(|error| failed(&error))?;
+    let mut unpacker = Unpacker::new(view, settings, &name)?;
+    let mut reader = TarReader::new(decode(&file).map_err(|error| failed(&error))?);
+    loop {
+        let next = reader
+            .next_entry()
+            .map_err(|error| failed(&chain(&error)))?;
+        let Some((entry, mut content)) = next else {
+            break;
+        };
+        unpacker.entry(entry, &mut content)?;
+    }
+    unpacker.finish()?;
+    if let Content::Context { context, item } = &source.content {
+        context.check_unchanged(item, &file)?;
+    }
+    Ok(true)
+}
+
+fn is_compressed(source: &Found) -> Result<bool> {
+    // Small archives of small files are below a tar's size once compressed.
+    Ok(match source.entry.kind {
+        EntryKind::File { size } => size > 16,
+        _ => false,
+    })
+}
+
+/// An error with its causes, as one text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Decompresses by the first bytes: bzip2 and xz here, gzip, zstd and plain in `layers`.
+fn decode(mut file: &File) -> io::Result<Box<dyn Read + Send + '_>> {
+    let mut head = Vec::new();
+    Read::by_ref(&mut file)
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)?;
+    let is = |magic: &[u8]| head.starts_with(magic);
+    let (bzip2, xz) = (is(BZIP2_MAGIC), is(XZ_MAGIC));
+    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(file));
+    if bzip2 {
+        return Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(whole)));
+    }
+    if xz {
+        let reader = lzma_rust2::XzReader::new_mem_limit(whole, true, MAX_XZ_MEMORY_KIB);
+        return Ok(Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)));
+    }
+    wythe_layers::stream::decode(whole)
+}
+
+struct Unpacker<'a> {
+    view: &'a mut View,
+    settings: &'a Settings,
+    name: &'a str,
+    /// Where the archive's root goes.
+    target: EntryPath,
+    spool: BufWriter<File>,
+    written: u64,
+    /// Groups of names of one file, by the first name's place in the image.
+    groups: BTreeMap<EntryPath, (u64, u64)>,
+    links: u64,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(view: &'a mut View, settings: &'a Settings, name: &'a str) -> Result<Self> {
+        let path = clean_in_root(settings.destination.as_bytes()).unwrap_or_default();
+        let mut new = settings.new_directory();
+        new.mode = 0o755;
+        let target = view.make_directory(&path, new)?;
+        let spool = tempfile::tempfile_in(&settings.scratch)
+            .map_err(Error::io("create a file in", &settings.scratch))?;
+        Ok(Self {
+            view,
+            settings,
+            name,
+            target,
+            spool: BufWriter::with_capacity(BUFFER_BYTES, spool),
+            written: 0,
+            groups: BTreeMap::new(),
+            links: 0,
+        })
+    }
+
+    fn refuse(&self, path: &EntryPath, reason: &str) -> Error {
+        Error::Archive {
+            name: self.name.to_owned(),
+            reason: format!("{}: {reason}", display(path)),
+        }
+    }
+
+    /// Where a path of the archive is in the image: links of its parents are followed there.
+    fn place(&mut self, path: &EntryPath) -> Result<EntryPath> {
+        let bad = |_| Error::BadPath {
+            path: display(path),
+        };
+        let parent = path.parent().unwrap_or_default();
+        let parent = self.target.join(parent.as_bytes()).map_err(bad)?;
+        let mut new = self.settings.new_directory();
+        new.mode = 0o755;
+        let parent = self.view.make_directory(&parent, new)?;
+        parent
+            .join(path.file_name().unwrap_or_default())
+            .map_err(bad)
+    }
+
+    fn entry(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
+        if entry.path.is_root() {
+            return Ok(());
+        }
+        if entry.kind.is_mark() {
+            return Err(self.refuse(&entry.path, "whiteouts are for layers, not for ADD"));
+        }
+        let path = self.place(&entry.path)?;
+        if let Some(owner) = self.settings.owner {
+            entry.uid = owner.uid;
+            entry.gid = owner.gid;
+        }
+        let there = self.view.lookup(&path)?;
+        let both_directories =
+            entry.kind.is_directory() && there.as_ref().is_some_and(|old| old.kind.is_directory());
+        if !both_directories && there.is_some() && path == self.target {
+            return Err(self.refuse(&entry.path, "it would replace the destination"));
+        }
+        let new = match entry.kind.clone() {
+            EntryKind::HardLink { target } => self.hard_link(&entry, path, &target)?,
+            EntryKind::File { .. } => {
+                let content = self.spool(&mut entry, content)?;
+                entry.path = path;
+                New {
+                    entry,
+                    content,
+                    group: None,
+                }
+            }
+            _ => {
+                entry.path = path;
+                New {
+                    entry,
+                    content: Content::None,
+                    group: None,
+                }
+            }
+        };
+        self.groups.remove(&new.entry.path);
+        self.view.put(new);
+        Ok(())
+    }
+
+    fn hard_link(&mut self, entry: &Entry, path: EntryPath, target: &EntryPath) -> Result<New> {
+        let target = self.place(target)?;
+        let Some(first) = self.view.new_entry(&target).cloned() else {
+            return Err(self.refuse(&entry.path, "its hard link's target is not in the archive"));
+        };
+        if !matches!(first.entry.kind, EntryKind::File { .. }) {
+            let mut new = first;
+            new.entry.path = path;
+            return Ok(new);
+        }
+        let group = match first.group {
+            Some(group) => group,
+            None => {
+                self.links += 1;
+                // No device has this number, so it is nobody else's group.
+                let group = (u64::MAX, self.links);
+                self.view.set_group(&target, group);
+                group
+            }
+        };
+        let mut new = first;
+        new.entry.path = path;
+        new.group = Some(group);
+        Ok(new)
+    }
+
+    fn spool(&mut self, entry: &mut Entry, content: &mut dyn Read) -> Result<Content> {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let offset = self.written;
+        loop {
+            let count = content.read(&mut buffer).map_err(|error| Error::Archive {
+                name: self.name.to_owned(),
+                reason: chain(&error),
+            })?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            hasher.update(bytes);
+            self.spool
+                .write_all(bytes)
+                .map_err(Error::io("write to", &self.settings.scratch))?;
+            self.written += bytes.len() as u64;
+        }
+        let length = self.written - offset;
+        entry.kind = EntryKind::File { size: length };
+        entry.content_digest = Some(hasher.finish());
+        Ok(Content::Spool { offset, length })
+    }
+
+    /// Hands the spooled content to the view.
+    fn finish(self) -> Result<()> {
+        let file = self
+            .spool
+            .into_inner()
+            .map_err(|error| error.into_error())
+            .map_err(Error::io("write to", &self.settings.scratch))?;
+        self.view.attach_spool(Arc::new(file));
+        Ok(())
+    }
+}

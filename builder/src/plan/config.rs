@@ -1,0 +1,220 @@
+//! Instructions that change the image config and nothing else.
+
+use std::time::Duration;
+
+use wythe_layers::spec::Healthcheck as HealthcheckConfig;
+
+use super::history;
+use super::stage::{StageState, Words};
+use crate::parse::{
+    CommandLine, Healthcheck, HealthcheckCommand, Instruction, InstructionKind, Pair, PortSpec,
+};
+use crate::{Error, Result};
+
+/// Applies an instruction; gives its history text (`None`: it leaves none).
+pub(super) fn apply(
+    state: &mut StageState,
+    instruction: &Instruction,
+    words: &Words<'_>,
+) -> Result<Option<String>> {
+    let refuse = |message: String| -> Error { words.place.error(instruction.span, message) };
+    let config = &mut state.config.config;
+    Ok(match &instruction.kind {
+        InstructionKind::Env(pairs) => {
+            let pairs = expand_pairs(pairs, words)?;
+            let mut text = String::from("ENV");
+            for (name, value) in &pairs {
+                config.set_env(name, value);
+                text.push_str(&format!(" {name}={value}"));
+            }
+            Some(text)
+        }
+        InstructionKind::Label(pairs) => {
+            let pairs = expand_pairs(pairs, words)?;
+            let mut text = String::from("LABEL");
+            for (name, value) in pairs {
+                text.push_str(&format!(" {name}={value}"));
+                config.labels.insert(name, value);
+            }
+            Some(text)
+        }
+        InstructionKind::User(word) => {
+            config.user = words.expand(word)?;
+            Some(format!("USER {}", config.user))
+        }
+        InstructionKind::Volume(volumes) => {
+            let mut paths = Vec::new();
+            for word in volumes {
+                let path = words.expand(word)?;
+                if path.is_empty() {
+                    return Err(refuse("VOLUME specified can not be an empty string".into()));
+                }
+                config.volumes.insert(path.clone(), empty_object());
+                paths.push(path);
+            }
+            Some(format!("VOLUME {}", history::listed(&paths)))
+        }
+        InstructionKind::Expose(list) => {
+            let mut ports = Vec::new();
+            for word in list {
+                for spec in words.expand_many(word)? {
+                    let parsed = PortSpec::parse(&spec);
+                    ports.extend(parsed.map_err(|e| refuse(e.to_string()))?.exposed());
+                }
+            }
+            for port in &ports {
+                config.exposed_ports.insert(port.clone(), empty_object());
+            }
+            Some(format!("EXPOSE {}", history::listed(&ports)))
+        }
+        InstructionKind::Stopsignal(word) => {
+            let signal = words.expand(word)?;
+            if !is_signal(&signal) {
+                return Err(refuse(format!("invalid signal: {signal}")));
+            }
+            config.stop_signal = Some(signal.clone());
+            Some(format!("STOPSIGNAL {signal}"))
+        }
+        InstructionKind::Shell(shell) => {
+            let shell: Vec<String> = shell.iter().map(|word| word.value.clone()).collect();
+            let text = format!("SHELL {}", history::listed(&shell));
+            config.shell = Some(shell);
+            Some(text)
+        }
+        InstructionKind::Maintainer(name) => {
+            state.config.author = Some(name.value.clone());
+            Some(format!("MAINTAINER {}", name.value))
+        }
+        InstructionKind::Cmd(command) => {
+            let args = command_args(state, command);
+            let text = format!("CMD {}", history::quoted(&args));
+            state.config.config.cmd = Some(args);
+            state.config.config.args_escaped = true;
+            state.cmd_is_own = true;
+            Some(text)
+        }
+        InstructionKind::Entrypoint(command) => {
+            let args = command_args(state, command);
+            let text = format!("ENTRYPOINT {}", history::quoted(&args));
+            state.config.config.entrypoint = Some(args);
+            if !state.cmd_is_own {
+                state.config.config.cmd = None;
+            }
+            Some(text)
+        }
+        InstructionKind::Healthcheck(check) => {
+            let check = healthcheck(check);
+            let text = history::healthcheck(&check);
+            config.healthcheck = Some(check);
+            Some(text)
+        }
+        InstructionKind::Onbuild(trigger) => {
+            config.on_build.push(trigger.expression.clone());
+            None
+        }
+        InstructionKind::From(_)
+        | InstructionKind::Run(_)
+        | InstructionKind::Copy(_)
+        | InstructionKind::Add(_)
+        | InstructionKind::Arg(_)
+        | InstructionKind::Workdir(_) => None,
+    })
+}
+
+fn expand_pairs(pairs: &[Pair], words: &Words<'_>) -> Result<Vec<(String, String)>> {
+    pairs
+        .iter()
+        .map(|pair| Ok((words.expand(&pair.key)?, words.expand(&pair.value)?)))
+        .collect()
+}
+
+fn command_args(state: &StageState, command: &CommandLine) -> Vec<String> {
+    match command {
+        CommandLine::Exec(args) => args.iter().map(|arg| arg.value.clone()).collect(),
+        CommandLine::Shell(line) => state.shell_form(line.value.clone()),
+    }
+}
+
+/// Go's `struct{}` in JSON.
+fn empty_object() -> serde_json::Value {
+    serde_json::Value::Object(serde_json::Map::new())
+}
+
+fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
+    let Healthcheck::Command(check) = check else {
+        return HealthcheckConfig {
+            test: vec!["NONE".to_owned()],
+            ..HealthcheckConfig::default()
+        };
+    };
+    let HealthcheckCommand {
+        command,
+        interval,
+        timeout,
+        start_period,
+        start_interval,
+        retries,
+    } = check;
+    let nanoseconds = |duration: &Option<Duration>| {
+        duration.map_or(0, |duration| {
+            i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+        })
+    };
+    let test = match command {
+        CommandLine::Exec(args) => {
+            let args = args.iter().map(|arg| arg.value.clone());
+            std::iter::once("CMD".to_owned()).chain(args).collect()
+        }
+        CommandLine::Shell(line) => vec!["CMD-SHELL".to_owned(), line.value.clone()],
+    };
+    HealthcheckConfig {
+        test,
+        interval: nanoseconds(interval),
+        timeout: nanoseconds(timeout),
+        start_period: nanoseconds(start_period),
+        start_interval: nanoseconds(start_interval),
+        retries: retries.map_or(0, i64::from),
+        ..HealthcheckConfig::default()
+    }
+}
+
+/// Linux signal names without `SIG`.
+const SIGNALS: [&str; 35] = [
+    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
+    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
+    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN",
+];
+
+/// Whether Docker accepts it: a number from 1 on, or a name with or without `SIG`.
+fn is_signal(text: &str) -> bool {
+    if let Ok(number) = text.parse::<u32>() {
+        return number > 0;
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if SIGNALS.contains(&name) || name == "RTMAX" {
+        return true;
+    }
+    let offset = |prefix: &str, max: u32| {
+        let number = name
+            .strip_prefix(prefix)
+            .and_then(|n| n.parse::<u32>().ok());
+        number.is_some_and(|number| (1..=max).contains(&number))
+    };
+    offset("RTMIN+", 15) || offset("RTMAX-", 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_signal;
+
+    #[test]
+    fn signals_are_known_by_name_and_number() {
+        for good in ["9", "SIGTERM", "term", "SIGRTMIN+3", "RTMAX-14", "64"] {
+            assert!(is_signal(good), "{good}");
+        }
+        for bad in ["", "0", "-1", "SIGNOPE", "RTMIN+16", "RTMAX-0"] {
+            assert!(!is_signal(bad), "{bad}");
+        }
+    }
+}

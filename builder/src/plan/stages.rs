@@ -1,0 +1,421 @@
+//! Which stages are needed, in which order, and what each starts from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use wythe_layers::spec::{ImageConfig, Platform, Reference};
+
+use super::stage::StageState;
+use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
+use crate::parse::suggest::near as near_word;
+use crate::parse::{
+    Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
+    StageRef, Word, find_target, near_stage, parse_trigger, resolve_base, resolve_copy_from,
+    resolve_mount_from,
+};
+use crate::request::{BuildRequest, CachePolicy, NamedContext};
+use crate::{Error, Result};
+
+/// Finds images: in the store, at their source. `None`: not without doing what is not allowed now.
+pub(crate) type Resolve<'a> = dyn Fn(&Reference, &Platform) -> Result<Option<Arc<BaseImage>>> + 'a;
+
+/// Plans a build. `None` when `resolve` gave up on an image.
+///
+/// # Errors
+/// [`Error::Dockerfile`] for what is wrong in the file, and what `resolve` says.
+pub(crate) fn plan(
+    file: &Dockerfile,
+    request: &BuildRequest,
+    resolve: &Resolve<'_>,
+) -> Result<Option<BuildPlan>> {
+    let stages = file.stages();
+    let mut planner = Planner {
+        file,
+        request,
+        resolve,
+        expander: Expander::new(file.directives.escape),
+        global: GlobalScope::default(),
+        stages,
+        planned: BTreeMap::new(),
+        images: BTreeMap::new(),
+        out: Vec::new(),
+        states: BTreeMap::new(),
+    };
+    let target = planner.target()?;
+    planner.read_global_args(target)?;
+    if !planner.plan_with_dependencies(target)? {
+        return Ok(None);
+    }
+    let target = planner.planned.get(&target).copied().unwrap_or_default();
+    Ok(Some(BuildPlan {
+        stages: planner.out,
+        target,
+    }))
+}
+
+/// The state of planning.
+pub(super) struct Planner<'a> {
+    pub(super) file: &'a Dockerfile,
+    pub(super) request: &'a BuildRequest,
+    resolve: &'a Resolve<'a>,
+    pub(super) expander: Expander,
+    /// What `FROM` sees: predefined platform arguments and those before the first `FROM`.
+    pub(super) global: GlobalScope,
+    pub(super) stages: Vec<Stage<'a>>,
+    /// Stage number → position in `out`.
+    planned: BTreeMap<usize, usize>,
+    /// Image name and platform → position in `out`.
+    images: BTreeMap<(String, String), usize>,
+    out: Vec<PlannedStage>,
+    /// What stages built on a stage inherit, by position.
+    states: BTreeMap<usize, StageState>,
+}
+
+impl<'a> Planner<'a> {
+    fn target(&self) -> Result<usize> {
+        find_target(&self.stages, self.request.target.as_deref()).map_err(|error| {
+            let last = self.stages.last().map(|stage| stage.instruction.span);
+            let diagnostic = Diagnostic::error(last.unwrap_or_default(), error.to_string());
+            Error::at(&self.file.source, diagnostic)
+        })
+    }
+
+    fn read_global_args(&mut self, target: usize) -> Result<()> {
+        let given = self.request.target.as_deref();
+        let name = given.or_else(|| self.stages.get(target)?.name());
+        let defaults = platform_args(self.request, name.unwrap_or("default"));
+        self.global = GlobalScope::evaluate(self.file, &defaults, &self.request.build_args)
+            .map_err(|diagnostic| Error::at(&self.file.source, diagnostic))?;
+        Ok(())
+    }
+
+    /// Expands a word of this file in `environment`.
+    pub(super) fn expand(
+        &self,
+        word: &Word,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<String> {
+        self.expander
+            .word(word, environment)
+            .map(|expanded| expanded.text)
+            .map_err(|error| {
+                let diagnostic = Diagnostic::error(word.span, error.to_string());
+                Error::at(&self.file.source, diagnostic)
+            })
+    }
+
+    /// Plans a stage and all that it needs; `false` when an image could not be resolved.
+    fn plan_with_dependencies(&mut self, wanted: usize) -> Result<bool> {
+        // Dependencies always stand earlier, so one pass backwards finds them all, and no
+        // recursion depends on the length of the file.
+        let mut needed = BTreeSet::from([wanted]);
+        for index in (0..=wanted).rev() {
+            if needed.contains(&index) && !self.planned.contains_key(&index) {
+                needed.extend(self.dependencies(index)?);
+            }
+        }
+        for index in needed {
+            if !self.planned.contains_key(&index) && !self.plan_stage(index)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Earlier stages that a stage names.
+    fn dependencies(&self, index: usize) -> Result<Vec<usize>> {
+        let Some(stage) = self.stages.get(index).copied() else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        if let Some(base) = self.base_stage(&stage)? {
+            found.push(StageRef::Stage(base));
+        }
+        for instruction in stage.body {
+            match &instruction.kind {
+                InstructionKind::Copy(copy) => {
+                    if let Some(from) = &copy.from {
+                        found.push(self.check(resolve_copy_from(&self.stages, index, from))?);
+                    }
+                }
+                InstructionKind::Run(run) => {
+                    for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                        found.push(self.check(resolve_mount_from(&self.stages, index, from))?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let stages = found.into_iter().filter_map(|found| match found {
+            StageRef::Stage(stage) => Some(stage),
+            StageRef::Image => None,
+        });
+        Ok(stages.collect())
+    }
+
+    fn check<T>(&self, resolved: Result<T, Diagnostic>) -> Result<T> {
+        resolved.map_err(|diagnostic| Error::at(&self.file.source, diagnostic))
+    }
+
+    /// The stage that `FROM` names, if it names one.
+    fn base_stage(&self, stage: &Stage<'_>) -> Result<Option<usize>> {
+        let name = self.base_name(stage)?;
+        Ok(match resolve_base(&self.stages, stage.index, &name) {
+            StageRef::Stage(index) => Some(index),
+            StageRef::Image => None,
+        })
+    }
+
+    fn base_name(&self, stage: &Stage<'_>) -> Result<String> {
+        let word = &stage.from.image;
+        let name = self.expand(word, &self.global.values)?;
+        if name.is_empty() {
+            let message = format!("base name ({}) should not be blank", word.value);
+            let near = word
+                .trim_start_matches('$')
+                .trim_matches(['{', '}'])
+                .to_owned();
+            let near = near_word(&near, self.global.declared.keys().map(String::as_str));
+            let diagnostic = Diagnostic::error(word.span, message).did_you_mean(near);
+            return Err(Error::at(&self.file.source, diagnostic));
+        }
+        Ok(name)
+    }
+
+    /// Where `COPY --from` reads: plans the image if it is one. `None` when it could not be resolved.
+    pub(super) fn copy_source(
+        &mut self,
+        name: &Word,
+        index: usize,
+        source: &SourceText,
+    ) -> Result<Option<FileSource>> {
+        if name.contains('$') {
+            let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround";
+            return Err(Error::at(source, Diagnostic::error(name.span, message)));
+        }
+        let found = resolve_copy_from(&self.stages, index, name);
+        self.file_source(found, name, index, source)
+    }
+
+    /// The same for `from=` of a mount.
+    pub(super) fn mount_source(
+        &mut self,
+        name: &Word,
+        index: usize,
+        source: &SourceText,
+    ) -> Result<Option<FileSource>> {
+        let found = resolve_mount_from(&self.stages, index, name);
+        self.file_source(found, name, index, source)
+    }
+
+    fn file_source(
+        &mut self,
+        found: Result<StageRef, Diagnostic>,
+        name: &Word,
+        index: usize,
+        source: &SourceText,
+    ) -> Result<Option<FileSource>> {
+        match found.map_err(|diagnostic| Error::at(source, diagnostic))? {
+            StageRef::Stage(stage) => {
+                // Only a trigger's can be missing: it was not seen before the base was resolved.
+                if !self.planned.contains_key(&stage) && !self.plan_with_dependencies(stage)? {
+                    return Ok(None);
+                }
+                Ok(self.planned.get(&stage).copied().map(FileSource::Stage))
+            }
+            StageRef::Image => {
+                let image = name.value.as_str();
+                let named = self.request.named_contexts.get(image);
+                if let Some(NamedContext::Directory(_)) = named {
+                    return Ok(Some(FileSource::Named(image.to_owned())));
+                }
+                let platform = self.request.platform.clone();
+                let position = self.plan_image(image, &platform, name.span, source, index)?;
+                Ok(position.map(FileSource::Stage))
+            }
+        }
+    }
+
+    fn plan_image(
+        &mut self,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+        source: &SourceText,
+        index: usize,
+    ) -> Result<Option<usize>> {
+        let key = (name.to_owned(), platform.to_string());
+        if let Some(position) = self.images.get(&key) {
+            return Ok(Some(*position));
+        }
+        let Some(image) = self.resolve_image(name, platform, span, source, index)? else {
+            return Ok(None);
+        };
+        self.out.push(PlannedStage {
+            name: name.to_owned(),
+            config: image.config.value().clone(),
+            base: Base::Image(image),
+            steps: Vec::new(),
+            no_cache: false,
+        });
+        let position = self.out.len() - 1;
+        self.images.insert(key, position);
+        Ok(Some(position))
+    }
+
+    fn resolve_image(
+        &self,
+        name: &str,
+        platform: &Platform,
+        span: Span,
+        source: &SourceText,
+        index: usize,
+    ) -> Result<Option<Arc<BaseImage>>> {
+        let at = |message: String| {
+            let near = near_stage(self.stages.get(..index).unwrap_or_default(), name);
+            Error::at(source, Diagnostic::error(span, message).did_you_mean(near))
+        };
+        let reference = match self.request.named_contexts.get(name) {
+            Some(NamedContext::Image(reference)) => reference.clone(),
+            Some(NamedContext::Directory(_)) => {
+                return Err(at(format!(
+                    "the named context {name:?} is a directory, not an image"
+                )));
+            }
+            None => name
+                .parse::<Reference>()
+                .map_err(|error| at(error.to_string()))?,
+        };
+        (self.resolve)(&reference, platform).map_err(|error| match error {
+            Error::Dockerfile(_) => error,
+            other => Error::step(source, span, &format!("FROM {name}"), other),
+        })
+    }
+
+    fn plan_stage(&mut self, index: usize) -> Result<bool> {
+        let Some(stage) = self.stages.get(index).copied() else {
+            return Ok(true);
+        };
+        let platform = self.stage_platform(&stage)?;
+        let base_name = self.base_name(&stage)?;
+        let base = match self.base_stage(&stage)? {
+            Some(base) => Base::Stage(self.planned.get(&base).copied().unwrap_or_default()),
+            None if base_name == "scratch"
+                && !self.request.named_contexts.contains_key("scratch") =>
+            {
+                Base::Scratch
+            }
+            None => {
+                let span = stage.from.image.span;
+                let source = &self.file.source;
+                match self.resolve_image(&base_name, &platform, span, source, index)? {
+                    Some(image) => Base::Image(image),
+                    None => return Ok(false),
+                }
+            }
+        };
+        let (mut state, triggers) = self.initial_state(&base, &platform);
+        let mut steps = Vec::new();
+        for trigger in &triggers {
+            let name = format!("ONBUILD trigger of {base_name}");
+            let (source, instruction) = parse_trigger(trigger, &name)?;
+            let place = Some((&source, stage.instruction.span));
+            if !state.instruction(self, index, &instruction, place, &mut steps)? {
+                return Ok(false);
+            }
+        }
+        for instruction in stage.body {
+            if !state.instruction(self, index, instruction, None, &mut steps)? {
+                return Ok(false);
+            }
+        }
+        let name = stage
+            .name()
+            .map_or_else(|| index.to_string(), str::to_owned);
+        self.out.push(PlannedStage {
+            no_cache: is_uncached(&self.request.cache, &name, index),
+            name,
+            base,
+            steps,
+            config: state.config.clone(),
+        });
+        let position = self.out.len() - 1;
+        self.planned.insert(index, position);
+        self.states.insert(position, state);
+        Ok(true)
+    }
+
+    fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform> {
+        let Some(word) = &stage.from.platform else {
+            return Ok(self.request.platform.clone());
+        };
+        let text = self.expand(word, &self.global.values)?;
+        let refuse =
+            |message: String| Error::at(&self.file.source, Diagnostic::error(word.span, message));
+        if text.is_empty() {
+            return Err(refuse(format!(
+                "empty platform value from expression {}",
+                word.value
+            )));
+        }
+        text.parse::<Platform>()
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// What a stage begins with, and the triggers to run first.
+    fn initial_state(&self, base: &Base, platform: &Platform) -> (StageState, Vec<String>) {
+        let mut state = match base {
+            Base::Scratch => {
+                let mut config = ImageConfig::scratch(platform);
+                config.config.working_dir = "/".to_owned();
+                StageState::new(config)
+            }
+            Base::Image(image) => StageState::new(image.config.value().clone()),
+            Base::Stage(position) => match self.states.get(position) {
+                Some(state) => state.derived(),
+                None => StageState::new(ImageConfig::scratch(platform)),
+            },
+        };
+        let triggers = std::mem::take(&mut state.config.config.on_build);
+        state.ensure_path();
+        (state, triggers)
+    }
+}
+
+fn is_uncached(policy: &CachePolicy, name: &str, index: usize) -> bool {
+    match policy {
+        CachePolicy::Use => false,
+        CachePolicy::Ignore => true,
+        CachePolicy::IgnoreStages(stages) => stages
+            .iter()
+            .any(|stage| stage.eq_ignore_ascii_case(name) || *stage == index.to_string()),
+    }
+}
+
+/// `BUILDPLATFORM`, `TARGETARCH`, …: overridable, visible to `FROM`, elsewhere once declared.
+fn platform_args(request: &BuildRequest, target_stage: &str) -> BTreeMap<String, String> {
+    let mut args = BTreeMap::new();
+    for (prefix, platform) in [
+        ("BUILD", &request.build_platform),
+        ("TARGET", &request.platform),
+    ] {
+        let variant = platform.variant.clone().unwrap_or_default();
+        let version = platform.os_version.clone().unwrap_or_default();
+        for (name, value) in [
+            ("PLATFORM", platform.to_string()),
+            ("OS", platform.os.clone()),
+            ("OSVERSION", version),
+            ("ARCH", platform.architecture.clone()),
+            ("VARIANT", variant),
+        ] {
+            args.insert(format!("{prefix}{name}"), value);
+        }
+    }
+    args.insert("TARGETSTAGE".to_owned(), target_stage.to_owned());
+    for (name, value) in &mut args {
+        if let Some(given) = request.build_args.get(name) {
+            value.clone_from(given);
+        }
+    }
+    args
+}

@@ -1,0 +1,243 @@
+//! `COPY` and `ADD`: sources, destination and flags, expanded.
+
+use super::stage::{Words, parse_chown};
+use super::{Chmod, CopySource, CopyStep, FileSource};
+use crate::Result;
+use crate::chmod::Symbolic;
+use crate::parse::{Add, Copy, Expander, Transfer};
+use crate::path::absolute_from;
+
+/// Largest octal mode.
+const MAX_MODE: u32 = 0o7777;
+
+/// Plans a `COPY`; also its history text.
+pub(super) fn copy(
+    copy: &Copy,
+    from: FileSource,
+    workdir: &str,
+    words: &Words<'_>,
+) -> Result<(CopyStep, String)> {
+    let head = if copy.parents {
+        "COPY --parents"
+    } else {
+        "COPY"
+    };
+    let (mut step, text) = transfer(&copy.files, from, head, workdir, words, Remote::Refused)?;
+    step.parents = copy.parents;
+    Ok((step, text))
+}
+
+/// Plans an `ADD`; also its history text.
+pub(super) fn add(add: &Add, workdir: &str, words: &Words<'_>) -> Result<(CopyStep, String)> {
+    let remote = Remote::Allowed {
+        unpack: add.unpack.unwrap_or(false),
+    };
+    let (mut step, text) = transfer(
+        &add.files,
+        FileSource::Context,
+        "ADD",
+        workdir,
+        words,
+        remote,
+    )?;
+    step.unpack = add.unpack.unwrap_or(true);
+    if let Some(word) = &add.checksum {
+        let is_remote = |source: &CopySource| matches!(source, CopySource::Http { .. });
+        match step.sources.as_slice() {
+            [only] if is_remote(only) => step.checksum = Some(words.expand(word)?),
+            [_] => {
+                let message = "checksum requires HTTP(S) or Git sources";
+                return Err(words.place.error(word.span, message));
+            }
+            _ => {
+                let message = "checksum can't be specified for multiple sources";
+                return Err(words.place.error(word.span, message));
+            }
+        }
+    }
+    Ok((step, text))
+}
+
+#[derive(Clone, Copy)]
+enum Remote {
+    Refused,
+    Allowed { unpack: bool },
+}
+
+fn transfer(
+    files: &Transfer,
+    from: FileSource,
+    head: &str,
+    workdir: &str,
+    words: &Words<'_>,
+    remote: Remote,
+) -> Result<(CopyStep, String)> {
+    let mut text = head.to_owned();
+    let chown = match &files.chown {
+        None => None,
+        Some(word) => Some(words.expand(word)?).filter(|text| !text.is_empty()),
+    };
+    if let Some(chown) = &chown {
+        text.push_str(&format!(" --chown={chown}"));
+    }
+    let chmod = match &files.chmod {
+        None => None,
+        Some(word) => {
+            let mode = words.expand(word)?;
+            if !mode.is_empty() {
+                text.push_str(&format!(" --chmod={mode}"));
+            }
+            parse_chmod(&mode).map_err(|message| words.place.error(word.span, message))?
+        }
+    };
+    let mut sources = Vec::new();
+    for word in files.paths() {
+        let path = words.expand(word)?;
+        text.push_str(&format!(" {path}"));
+        sources.push(source(path, word.span, remote, words)?);
+    }
+    for file in files.inline_files() {
+        text.push_str(&format!(" <<{}", file.name));
+        let content = if file.expand {
+            Expander::heredoc(&file.content, words.environment)
+                .map_err(|error| words.place.error(file.span, error.to_string()))?
+                .text
+        } else {
+            file.content.clone()
+        };
+        sources.push(CopySource::Inline {
+            name: file.name.clone(),
+            content,
+        });
+    }
+    let destination = words.expand(&files.destination)?;
+    text.push_str(&format!(" {destination}"));
+    let exclude = files.exclude.iter().map(|word| words.expand(word));
+    let step = CopyStep {
+        from,
+        sources,
+        destination: destination_path(workdir, &destination),
+        chown: chown.as_deref().map(parse_chown),
+        chmod,
+        exclude: exclude.collect::<Result<_>>()?,
+        parents: false,
+        link: files.link,
+        unpack: false,
+        checksum: None,
+    };
+    Ok((step, text))
+}
+
+fn source(
+    path: String,
+    span: crate::parse::Span,
+    remote: Remote,
+    words: &Words<'_>,
+) -> Result<CopySource> {
+    let is_git = is_git(&path);
+    let is_http = path.starts_with("http://") || path.starts_with("https://");
+    match remote {
+        Remote::Refused if is_git => {
+            let message = "source can't be a git ref for COPY";
+            Err(words.place.error(span, message))
+        }
+        Remote::Refused if is_http => {
+            Err(words.place.error(span, "source can't be a URL for COPY"))
+        }
+        Remote::Allowed { .. } if is_git => {
+            let message = "ADD of git repositories is not supported yet";
+            Err(words.place.error(span, message))
+        }
+        Remote::Allowed { unpack } if is_http => Ok(CopySource::Http { url: path, unpack }),
+        _ => Ok(CopySource::Path { text: path, span }),
+    }
+}
+
+fn is_git(path: &str) -> bool {
+    let scheme = path.starts_with("git://") || path.starts_with("ssh://");
+    let scp = path.starts_with("git@") && path.contains(':');
+    let http = path.starts_with("http://") || path.starts_with("https://");
+    let bare = path.split(['#', '?']).next().unwrap_or(path);
+    scheme || scp || (http && bare.ends_with(".git"))
+}
+
+fn parse_chmod(text: &str) -> Result<Option<Chmod>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let looks_octal = text.bytes().all(|byte| byte.is_ascii_digit());
+    if looks_octal {
+        let mode = u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= MAX_MODE);
+        return mode.map(|mode| Some(Chmod::Octal(mode))).ok_or_else(|| {
+            format!(
+                "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+            )
+        });
+    }
+    match Symbolic::parse(text) {
+        Some(mode) => Ok(Some(Chmod::Symbolic(mode))),
+        None => Err(format!("invalid chmod parameter: '{text}'")),
+    }
+}
+
+/// Absolute, normalised; a final slash (also one that `.` implies) stays.
+fn destination_path(workdir: &str, text: &str) -> String {
+    let is_directory = text.is_empty()
+        || text.ends_with('/')
+        || text == "."
+        || text == ".."
+        || text.ends_with("/.")
+        || text.ends_with("/..");
+    let path = absolute_from(workdir, text);
+    if is_directory && path != "/" {
+        format!("{path}/")
+    } else {
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_keep_their_final_slash() {
+        for (workdir, text, expected) in [
+            ("/app", ".", "/app/"),
+            ("/app", "", "/app/"),
+            ("/app", "x", "/app/x"),
+            ("/app", "x/", "/app/x/"),
+            ("/app", "/x", "/x"),
+            ("/app", "../../..", "/"),
+            ("", "x", "/x"),
+            ("/", ".", "/"),
+        ] {
+            assert_eq!(destination_path(workdir, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_or_symbolic() {
+        assert_eq!(parse_chmod("0755"), Ok(Some(Chmod::Octal(0o755))));
+        assert_eq!(parse_chmod(""), Ok(None));
+        assert!(matches!(parse_chmod("u+x"), Ok(Some(Chmod::Symbolic(_)))));
+        for bad in ["9", "17777", "0888", "rwx"] {
+            assert!(parse_chmod(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_repositories_are_told_from_files() {
+        for (path, expected) in [
+            ("https://x.example/a/b.git", true),
+            ("https://x.example/a/b.git#main:sub", true),
+            ("git@x.example:a/b", true),
+            ("https://x.example/a.tar.gz", false),
+            ("src/git@home", false),
+        ] {
+            assert_eq!(is_git(path), expected, "{path}");
+        }
+    }
+}
