@@ -87,6 +87,18 @@ impl EntryPath {
         Ok(Self(normal))
     }
 
+    /// Takes bytes that are a path exactly as [`EntryPath::as_bytes`] gives it; `None` otherwise.
+    pub(crate) fn from_normal(bytes: Vec<u8>) -> Option<Self> {
+        let good = |part: &[u8]| {
+            !matches!(part, b"" | b"." | b"..")
+                && part.len() <= MAX_PART_BYTES
+                && !part.contains(&0)
+        };
+        let normal = bytes.is_empty()
+            || (bytes.len() <= MAX_PATH_BYTES && bytes.split(|&byte| byte == b'/').all(good));
+        normal.then_some(Self(bytes))
+    }
+
     /// The bytes, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -258,6 +270,8 @@ mod tests {
             (".wh.a", ".wh.a"),
         ] {
             assert_eq!(path(given).as_bytes(), normal.as_bytes(), "{given}");
+            let taken = EntryPath::from_normal(given.as_bytes().to_vec());
+            assert_eq!(taken.is_some(), given == normal, "{given}");
         }
     }
 

@@ -242,13 +242,10 @@ impl<'a> Cursor<'a> {
 
     fn path(&mut self, previous: &EntryPath) -> Parsed<EntryPath> {
         let shared = self.length()?;
-        let mut bytes = previous
-            .as_bytes()
-            .get(..shared)
-            .ok_or("a path shares more than there is")?
-            .to_vec();
-        bytes.extend_from_slice(self.bytes(MAX_PATH_BYTES)?);
-        normal_path(&bytes)
+        let shared = previous.as_bytes().get(..shared);
+        let shared = shared.ok_or("a path shares more than there is")?;
+        let rest = self.bytes(MAX_PATH_BYTES)?;
+        normal_path([shared, rest].concat())
     }
 
     fn entry(&mut self, previous: Option<&Entry>) -> Parsed<Entry> {
@@ -298,7 +295,7 @@ impl<'a> Cursor<'a> {
                 target: self.bytes(MAX_TARGET_BYTES)?.to_vec(),
             },
             HARD_LINK => EntryKind::HardLink {
-                target: normal_path(self.bytes(MAX_PATH_BYTES)?)?,
+                target: normal_path(self.bytes(MAX_PATH_BYTES)?.to_vec())?,
             },
             FIFO => EntryKind::Fifo,
             CHAR_DEVICE => EntryKind::CharDevice {
@@ -348,8 +345,6 @@ impl<'a> Cursor<'a> {
 }
 
 /// `bytes` as a path if they are one as it is always written.
-fn normal_path(bytes: &[u8]) -> Parsed<EntryPath> {
-    EntryPath::parse(bytes)
-        .filter(|path| path.as_bytes() == bytes)
-        .ok_or("a path is not normal")
+fn normal_path(bytes: Vec<u8>) -> Parsed<EntryPath> {
+    EntryPath::from_normal(bytes).ok_or("a path is not normal")
 }
