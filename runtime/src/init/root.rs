@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /                 the host's root, until pivot_root
-//! └─ scratch        a tmpfs over it that nobody else sees: generated files, the empty directory
+//! └─ proc           over it a tmpfs that nobody else sees: generated files, the empty directory
 //!    └─ root        the container's root, with all its mounts, made through descriptors only
 //! ```
 //! What can only be refused by the machine (a fresh /proc) comes first, before the root file system
@@ -53,13 +53,14 @@ pub(crate) fn enter(
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).at(Stage::Root, "/")?;
     let proc = open_proc(plan)?;
-    let scratch = mounts::new_tmpfs(None, 0o700, mounts::HARDENED).at(Stage::Root, "tmpfs")?;
-    let host_root = open_host("/").at(Stage::Root, "/")?;
-    mounts::attach(&scratch, host_root).at(Stage::Root, "/")?;
-    let sources = open_sources(plan, &mut descriptors, &scratch)?;
+    let binds = open_mounts(plan, &mut descriptors)?;
+    let root = open_root(plan, &mut descriptors)?;
     let host_devices = devices::HostDevices::open();
-
-    let root = attach_root(plan, &mut descriptors, &scratch)?;
+    // From here on no path of the host is opened but /sys and /dev/null.
+    let scratch = attach_scratch()?;
+    let sources = open_sources(plan, binds, &scratch)?;
+    let place = in_root::create_directory(&scratch, "root", 0o755).at(Stage::Root, "root")?;
+    mounts::attach(&root, place).at(Stage::Root, "/")?;
     drop(descriptors);
     let place = in_root::open_top_directory(&root, "proc", created)?;
     mounts::attach(proc, place).at(Stage::Mount, "/proc")?;
@@ -107,14 +108,31 @@ fn open_proc(plan: &Plan) -> Result<OwnedFd, Failure> {
     }
 }
 
-fn open_sources(
-    plan: &Plan,
-    descriptors: &mut Descriptors,
-    scratch: &OwnedFd,
-) -> Result<Sources, Failure> {
+/// Mounts the scratch over /proc: a directory that is there, that we need no longer, and not the
+/// root, so that one unmount takes the host's root away with all below it (each unmount costs a
+/// millisecond).
+fn attach_scratch() -> Result<OwnedFd, Failure> {
+    let scratch = mounts::new_tmpfs(None, 0o700, mounts::HARDENED).at(Stage::Root, "tmpfs")?;
+    let place = open_host("/proc").at(Stage::Root, "/proc")?;
+    mounts::attach(&scratch, place).at(Stage::Root, "/proc")?;
+    Ok(scratch)
+}
+
+/// Mounts that are ready, with where they go.
+type Ready = Vec<(OwnedFd, PathBuf)>;
+
+fn open_mounts(plan: &Plan, descriptors: &mut Descriptors) -> Result<Ready, Failure> {
+    let open = |mount: &PlannedMount| {
+        let target = mount.target.as_path().to_path_buf();
+        open_source(mount, descriptors).map(|source| (source, target))
+    };
+    plan.mounts.iter().map(open).collect()
+}
+
+fn open_sources(plan: &Plan, binds: Ready, scratch: &OwnedFd) -> Result<Sources, Failure> {
     let null = open_host("/dev/null").at(Stage::MountSource, "/dev/null")?;
     let empty = in_root::create_directory(scratch, "empty", 0o755).at(Stage::Root, "empty")?;
-    let mut mounts = Vec::with_capacity(plan.files.len() + plan.mounts.len());
+    let mut mounts = Vec::with_capacity(plan.files.len() + binds.len());
     for (index, file) in plan.files.iter().enumerate() {
         let name = format!("file{index}");
         let target = file.target.as_path();
@@ -125,10 +143,7 @@ fn open_sources(
         let mount = mounts::clone_tree(scratch, &name).at(Stage::MountSource, target)?;
         mounts.push((mount, target.to_path_buf()));
     }
-    for mount in &plan.mounts {
-        let source = open_source(mount, descriptors)?;
-        mounts.push((source, mount.target.as_path().to_path_buf()));
-    }
+    mounts.extend(binds);
     Ok(Sources {
         null,
         empty,
@@ -157,11 +172,7 @@ fn open_source(mount: &PlannedMount, descriptors: &mut Descriptors) -> Result<Ow
     Ok(source)
 }
 
-fn attach_root(
-    plan: &Plan,
-    descriptors: &mut Descriptors,
-    scratch: &OwnedFd,
-) -> Result<OwnedFd, Failure> {
+fn open_root(plan: &Plan, descriptors: &mut Descriptors) -> Result<OwnedFd, Failure> {
     let root = match &plan.root {
         PlannedRoot::Detached(slot) => {
             let root = descriptors.take(*slot)?;
@@ -175,8 +186,6 @@ fn attach_root(
     if Kind::of(&root).at(Stage::Root, "/")? != Kind::Directory {
         return Err(Failure::refused(Stage::Root, "/", Refusal::KindMismatch));
     }
-    let place = in_root::create_directory(scratch, "root", 0o755).at(Stage::Root, "root")?;
-    mounts::attach(&root, place).at(Stage::Root, "/")?;
     Ok(root)
 }
 
@@ -247,12 +256,10 @@ fn pivot(root: impl AsFd) -> Result<(), Failure> {
     // With both names the same, the old root ends up on top of the new one, where it can be
     // unmounted without a directory for it (pivot_root(2), NOTES).
     rustix::process::pivot_root(".", ".").at(Stage::Pivot, "/")?;
-    // The topmost goes first: our scratch, which lies on the host's root, then that.
-    for _ in ["scratch", "host"] {
-        rustix::mount::unmount(".", UnmountFlags::DETACH).at(Stage::Pivot, "/")?;
-    }
+    rustix::mount::unmount(".", UnmountFlags::DETACH).at(Stage::Pivot, "/")?;
     rustix::process::chdir("/").at(Stage::Pivot, "/")?;
-    // Should anything else have lain there, the host would still be in reach. `..` of the root is
+    // Had anything else lain on the host's root, that would have gone in its place and the
+    // host were still in reach. `..` of the root is
     // what is mounted on top of it.
     let inside = mount_id(&root, "").at(Stage::Pivot, "/")?;
     let above = mount_id(rustix::fs::CWD, "/..").at(Stage::Pivot, "/")?;
