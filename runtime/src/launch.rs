@@ -257,7 +257,7 @@ fn protected_self() -> io::Result<OwnedFd> {
     }
 }
 
-/// Costs 20 µs. `None` where our binary's path leads elsewhere by now.
+/// Three system calls and no copy. `None` where our binary's path leads elsewhere by now.
 fn read_only_self() -> io::Result<Option<OwnedFd>> {
     // By its path: the link itself leads to a mount of the namespace we were started in, which is
     // not the one a user namespace came with.

@@ -316,7 +316,7 @@ fn start_helper(maps: &Maps) -> Result<Helper> {
     }
 }
 
-/// Runs both programs at once: each takes about a millisecond.
+/// Runs both programs at once.
 fn write_maps(target: nix::unistd::Pid, maps: &Maps) -> Result<(), (usize, String)> {
     let spawn = |index: usize, program: &str, map: &IdMap| {
         let path = find_program(program).unwrap_or_else(|| program.into());

@@ -109,8 +109,7 @@ fn open_proc(plan: &Plan) -> Result<OwnedFd, Failure> {
 }
 
 /// Mounts the scratch over /proc: a directory that is there, that we need no longer, and not the
-/// root, so that one unmount takes the host's root away with all below it (each unmount costs a
-/// millisecond).
+/// root, so that one unmount takes the host's root away with all below it.
 fn attach_scratch() -> Result<OwnedFd, Failure> {
     let scratch = mounts::new_tmpfs(None, 0o700, mounts::HARDENED).at(Stage::Root, "tmpfs")?;
     let place = open_host("/proc").at(Stage::Root, "/proc")?;

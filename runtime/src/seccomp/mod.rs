@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn the_program_is_small_and_every_number_has_the_profiles_answer() {
-        // Installing costs the kernel one run per system call: a linear list of 1,600 instructions
-        // took three milliseconds, half of a container's start.
+        // Installing costs the kernel one run per system call. Measured on a busy two-core machine,
+        // minimum of 60: 584 µs for a linear list of 1,587 instructions, 41 µs for these.
         let program = compile(CapabilityMask::default()).unwrap();
         assert!(program.len() < 300, "{}", program.len());
         let mut expected = Answer::Refuse;
