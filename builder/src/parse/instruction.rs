@@ -1,101 +1,25 @@
 //! From a logical line to an instruction: one function a keyword.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
 use super::Diagnostic;
 use super::ast::{
-    Add, ArgDeclaration, CommandLine, Copy, Flag, From, Healthcheck, HealthcheckCommand, Heredoc,
+    Add, ArgDeclaration, CommandLine, Copy, From, Healthcheck, HealthcheckCommand, Heredoc,
     InlineFile, Instruction, InstructionKind, Network, Onbuild, Pair, Run, Security, Transfer,
     TransferSource,
 };
-use super::flags::{self, Flags};
+use super::flags::Flags;
 use super::heredoc;
 use super::json::{self, JsonForm};
 use super::lines::LogicalLine;
 use super::mount::RunMount;
+use super::parts::{KEYWORDS, Parts};
 use super::span::{Span, Spanned, Word};
 use super::suggest::{near, near_any_case};
-use super::words::{split_blanks, split_first, split_flags, split_quoted};
+use super::words::{split_blanks, split_first, split_quoted};
 use super::{duration, expand};
-
-/// All keywords.
-pub(super) const KEYWORDS: [&str; 18] = [
-    "ADD",
-    "ARG",
-    "CMD",
-    "COPY",
-    "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "FROM",
-    "HEALTHCHECK",
-    "LABEL",
-    "MAINTAINER",
-    "ONBUILD",
-    "RUN",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
-    "WORKDIR",
-];
-
-/// A line split at its keyword and flags; what the arguments mean is still open.
-pub(super) struct Parts {
-    pub(super) keyword: Range<usize>,
-    /// The keyword in upper case, if it is one.
-    pub(super) name: Option<&'static str>,
-    flags: Vec<Flag>,
-    arguments: Range<usize>,
-    escape: char,
-}
-
-impl Parts {
-    pub(super) fn split(line: &LogicalLine, range: &Range<usize>, escape: char) -> Self {
-        let (keyword, rest) = split_first(line, &line.trim(range));
-        let (flags, arguments) = match rest {
-            Some(rest) => {
-                let (raw, arguments) = split_flags(line, &rest, escape);
-                (flags::from_raw(line, &raw), line.trim(&arguments))
-            }
-            None => (Vec::new(), keyword.end..keyword.end),
-        };
-        let upper = line.slice(&keyword).to_ascii_uppercase();
-        let name = KEYWORDS.into_iter().find(|name| *name == upper);
-        Self {
-            keyword,
-            name,
-            flags,
-            arguments,
-            escape,
-        }
-    }
-
-    fn is_json(&self, line: &LogicalLine) -> bool {
-        !matches!(json::read(line.slice(&self.arguments)), JsonForm::NotJson)
-    }
-
-    /// Here-documents that the line opens, if this instruction takes any.
-    pub(super) fn openings(&self, line: &LogicalLine) -> Vec<heredoc::Opening> {
-        if !line.text.contains("<<") {
-            return Vec::new();
-        }
-        let takes = match self.name {
-            Some("ONBUILD") => {
-                let trigger = Self::split(line, &self.arguments, self.escape);
-                matches!(trigger.name, Some("RUN" | "COPY" | "ADD")) && !trigger.is_json(line)
-            }
-            Some("RUN" | "COPY" | "ADD") => !self.is_json(line),
-            _ => false,
-        };
-        if takes {
-            heredoc::openings(&line.text)
-        } else {
-            Vec::new()
-        }
-    }
-}
 
 /// One line with its here-documents, on its way to becoming an [`Instruction`].
 pub(super) struct Source<'a> {
@@ -380,25 +304,26 @@ impl Builder<'_> {
                 format!("{name} cannot accept a heredoc as a destination"),
             ));
         }
+        // Two bodies of one name: the last one counts for both.
+        let bodies: BTreeMap<&str, &Heredoc> = self
+            .source
+            .heredocs
+            .iter()
+            .map(|body| (body.name.as_str(), body))
+            .collect();
         let sources = words
             .into_iter()
             .map(|word| match heredoc::opening(&word.value) {
                 None => TransferSource::Path(word),
-                Some(opening) => {
-                    // Two bodies of one name: the last one counts for both.
-                    let body = self
-                        .source
-                        .heredocs
-                        .iter()
-                        .rev()
-                        .find(|body| body.name == opening.name);
-                    TransferSource::Inline(InlineFile {
-                        content: body.map(Heredoc::text).unwrap_or_default(),
-                        name: opening.name,
-                        expand: opening.expand,
-                        span: word.span,
-                    })
-                }
+                Some(opening) => TransferSource::Inline(InlineFile {
+                    content: bodies
+                        .get(opening.name.as_str())
+                        .map(|body| body.text())
+                        .unwrap_or_default(),
+                    name: opening.name,
+                    expand: opening.expand,
+                    span: word.span,
+                }),
             })
             .collect();
         Ok(Transfer {

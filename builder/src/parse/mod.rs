@@ -17,6 +17,7 @@ mod json;
 mod lines;
 pub mod lint;
 mod mount;
+mod parts;
 mod ports;
 mod print;
 mod reader;

@@ -3,8 +3,9 @@
 use super::Diagnostic;
 use super::ast::{Dockerfile, Heredoc, Instruction, InstructionKind};
 use super::diagnostic::ParseError;
-use super::instruction::{Parts, Source};
+use super::instruction::Source;
 use super::lines::{LineReader, LogicalLine};
+use super::parts::Parts;
 use super::span::{SourceText, Span};
 
 /// More messages than this help nobody.
@@ -28,6 +29,9 @@ impl FileReader {
         }
         let parts = Parts::split(line, &(0..line.text.len()), escape);
         let unknown = parts.name.is_none();
+        if unknown && self.after_unknown {
+            return;
+        }
         let mut heredocs = Vec::new();
         for opening in parts.openings(line) {
             let Some((content, span)) = reader.heredoc_body(&opening.name, opening.strip_tabs)
@@ -55,7 +59,6 @@ impl FileReader {
         };
         match source.instruction(&parts, &line.comments) {
             Ok(instruction) => self.accept(instruction),
-            Err(_) if unknown && self.after_unknown => {}
             Err(error) if unknown && error.hint.is_none() && follows_open_line(reader, line) => {
                 self.errors
                     .push(error.hint("is a `\\` missing at the end of the line above?"));
@@ -114,7 +117,8 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> 
         match line {
             Ok(line) => {
                 let escape = reader.directives().escape;
-                if let Some(at) = bad_bytes.iter().find(|at| line.span.range().contains(*at)) {
+                let next_bad = bad_bytes.partition_point(|at| *at < line.span.start);
+                if let Some(at) = bad_bytes.get(next_bad).filter(|at| **at < line.span.end) {
                     let place = Span::new(*at, *at + char::REPLACEMENT_CHARACTER.len_utf8());
                     file.errors
                         .push(Diagnostic::error(place, "the text is not valid UTF-8"));

@@ -1,6 +1,7 @@
 //! Rules that need to know what variables hold: the stages are walked as a build would.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use wythe_layers::spec::{Platform, Reference};
 
@@ -133,8 +134,9 @@ pub fn lint(input: &LintInput<'_>) -> LintResult {
 /// What a stage has set when it ends; its children begin with it.
 #[derive(Clone, Debug, Default)]
 struct State {
-    env: BTreeMap<String, String>,
-    args: BTreeSet<String>,
+    /// Shared until a child changes it: there may be many children.
+    env: Rc<BTreeMap<String, String>>,
+    args: Rc<BTreeSet<String>>,
     has_shell: bool,
     workdir_set: bool,
     /// The base image is not known, so neither are its variables.
@@ -317,9 +319,11 @@ impl Walker<'_, '_, '_> {
         }
         let pairs = image.env.iter().filter_map(|entry| entry.split_once('='));
         State {
-            env: pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            env: Rc::new(
+                pairs
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            ),
             has_shell: image.has_shell,
             ..State::default()
         }
@@ -410,7 +414,7 @@ impl Walker<'_, '_, '_> {
                 for mount in &run.mounts {
                     let mut unset = BTreeSet::new();
                     mount.resolve(|value| {
-                        let expanded = self.expander.word(value, &state.env)?;
+                        let expanded = self.expander.word(value, &*state.env)?;
                         unset.extend(expanded.unset);
                         Ok(expanded.text)
                     })?;
@@ -433,7 +437,7 @@ impl Walker<'_, '_, '_> {
     ) -> Result<String, Diagnostic> {
         let expanded = self
             .expander
-            .word(&word.value, &state.env)
+            .word(&word.value, &*state.env)
             .map_err(|error| failed(word.span, &error))?;
         self.undefined(instruction, &expanded.unset, state);
         Ok(expanded.text)
@@ -493,7 +497,7 @@ impl Walker<'_, '_, '_> {
             self.secret(instruction, &key);
             set.push((key, value));
         }
-        state.env.extend(set);
+        Rc::make_mut(&mut state.env).extend(set);
         Ok(())
     }
 
@@ -512,9 +516,9 @@ impl Walker<'_, '_, '_> {
                 (None, None) => Environment::get(&self.scope.values, name).map(str::to_owned),
             };
             if let Some(value) = value {
-                state.env.insert(name.clone(), value);
+                Rc::make_mut(&mut state.env).insert(name.clone(), value);
             }
-            state.args.insert(name.clone());
+            Rc::make_mut(&mut state.args).insert(name.clone());
         }
         Ok(())
     }
@@ -528,7 +532,7 @@ impl Walker<'_, '_, '_> {
         for word in words {
             let (ports, _) = self
                 .expander
-                .words(&word.value, &state.env)
+                .words(&word.value, &*state.env)
                 .map_err(|error| failed(word.span, &error))?;
             for port in ports {
                 // Without the base image's variables a port may come out empty or wrong.
@@ -575,7 +579,7 @@ impl Walker<'_, '_, '_> {
         }
         self.word(instruction, &files.destination, state)?;
         for file in files.inline_files().filter(|file| file.expand) {
-            let expanded = Expander::heredoc(&file.content, &state.env)
+            let expanded = Expander::heredoc(&file.content, &*state.env)
                 .map_err(|error| failed(file.span, &error))?;
             self.undefined(instruction, &expanded.unset, state);
         }

@@ -276,6 +276,18 @@ fn each_rule_has_a_bad_example() {
 }
 
 #[test]
+fn each_rule_has_its_section_in_the_docs() {
+    let page = include_str!("../../../../docs/lint-rules.md");
+    for rule in &RULES {
+        assert!(
+            page.contains(&format!("\n## {}\n", rule.name)),
+            "{}",
+            rule.name
+        );
+    }
+}
+
+#[test]
 fn ignored_sources_are_noticed() {
     for (rules, text, expected) in [
         ("a", "COPY a /x", "2:CopyIgnoredFile"),

@@ -563,6 +563,52 @@ fn check_print(file: &Dockerfile) {
     }
 }
 
+/// Shapes of one MiB each that would show it if something took more than linear time.
+#[test]
+fn large_files_are_read_in_linear_time() {
+    const SIZE: usize = 1024 * 1024;
+    let fill = |unit: &str| unit.repeat(SIZE / unit.len());
+    let shapes = [
+        (
+            "usual lines",
+            format!(
+                "FROM a\n{}",
+                fill(
+                    "RUN --mount=type=cache,target=/c a b && \\\n    c d # e\nENV a=1 b=\"2 3\"\n"
+                )
+            ),
+        ),
+        ("one long line", format!("FROM a\nRUN {}", fill("x "))),
+        (
+            "continuations",
+            format!("FROM a\nRUN a {}", fill("\\\n b ")),
+        ),
+        ("comments", format!("FROM a\n{}", fill("# c\n"))),
+        ("many words", format!("FROM a\nCOPY {}", fill("x "))),
+        ("many pairs", format!("FROM a\nENV {}", fill("a=b "))),
+        ("many stages", fill("FROM a AS b\n")),
+        (
+            "many flags",
+            format!("FROM a\nCOPY {} x y", fill("--exclude=a ")),
+        ),
+        (
+            "heredocs of one line",
+            format!("FROM a\nCOPY {} /x\n{}", fill("<<a "), fill("a\n")),
+        ),
+        ("json", format!("FROM a\nRUN [{}\"\"]", fill("\"a\", "))),
+        ("brackets", format!("FROM a\nRUN {}", fill("["))),
+        ("quotes", format!("FROM a\nENV a={}", fill("'\""))),
+    ];
+    for (name, text) in shapes {
+        let start = std::time::Instant::now();
+        let file = parse(text.as_bytes(), "Dockerfile");
+        let took = start.elapsed();
+        eprintln!("{name}: {took:?}, {}", file.is_ok());
+        // Without optimisation, on a busy machine; quadratic time would be minutes.
+        assert!(took.as_secs() < 10, "{name}: {took:?}");
+    }
+}
+
 fn lines() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         "(RUN|COPY|ADD|ENV|LABEL|ARG|CMD|FROM|ONBUILD|HEALTHCHECK|VOLUME|USER|x)( --[a-z]{1,5}(=[a-z\"',=]{0,8})?)?( [a-z$\\{\\}\\[\\]\"'<#=\\\\ ]{0,12}){0,3}",
