@@ -1,0 +1,185 @@
+//! `wythe save`, and every other way of writing images into files.
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail, ensure};
+use wythe_layers::image::{self, ResolvedImage, StoredManifest};
+use wythe_layers::layer;
+use wythe_layers::progress::Silent;
+use wythe_layers::spec::{Descriptor, DiffId, Platform, Reference};
+use wythe_layers::store::Store;
+use wythe_registry::archive::{Export, write_docker_archive, write_layout, write_oci_archive};
+use wythe_registry::Location;
+
+use super::output::Target;
+use super::push;
+use crate::args::{ArchiveFormat, SaveArgs};
+use crate::render;
+use crate::settings::Settings;
+use crate::wire;
+
+/// An image to be written, and its name if it has one.
+pub(crate) type Named = (Option<Reference>, Descriptor);
+
+pub(crate) fn run(settings: &Settings, args: &SaveArgs) -> anyhow::Result<ExitCode> {
+    // Compressing reads layer trees, whose owners may be this user's sub-ids.
+    wire::enter_user_namespace()?;
+    let store = settings.store()?;
+    let observer = render::progress::observer(args.progress);
+    let mut images: Vec<Named> = Vec::new();
+    for reference in &args.images {
+        let whole = push::whole(&store, reference, None, &observer)?;
+        images.push((Some(reference.clone()), whole));
+    }
+    let target = match &args.output {
+        Some(path) if path == Path::new("-") => Target::Stdout,
+        Some(path) => Target::File(path.clone()),
+        None => Target::Stdout,
+    };
+    match args.format {
+        ArchiveFormat::DockerArchive => docker_archive(&store, &images, &target)?,
+        ArchiveFormat::OciArchive => oci_archive(&store, &images, &target)?,
+        ArchiveFormat::OciDir => match target {
+            Target::File(path) => oci_directory(&store, &images, &path)?,
+            Target::Stdout => bail!("--format oci-dir needs --output DIRECTORY"),
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to `oci:`, `oci-archive:` or `docker-archive:`.
+pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) -> anyhow::Result<()> {
+    let target = |path: &PathBuf| match path.as_os_str() == "-" {
+        true => Target::Stdout,
+        false => Target::File(path.clone()),
+    };
+    let named = |name: &Option<String>| -> anyhow::Result<Vec<Written>> {
+        let mut written = resolve(store, images)?;
+        if let Some(name) = name {
+            written.iter_mut().for_each(|image| image.names = vec![name.clone()]);
+        }
+        Ok(written)
+    };
+    match location {
+        Location::Oci { path, name } => write_directory(store, &named(name)?, path),
+        Location::OciArchive { path, name } => {
+            let images = named(name)?;
+            to_target(&target(path), |sink| Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?))
+        }
+        Location::DockerArchive { path, name } => {
+            let mut images = named(&None)?;
+            if let Some(name) = name {
+                let reference: Reference = name.parse()?;
+                images.iter_mut().for_each(|image| image.names = vec![reference.to_string()]);
+            }
+            write_docker(store, &images, &target(path))
+        }
+        Location::Registry(_) => bail!("{location} is a registry, not a file"),
+    }
+}
+
+pub(crate) fn oci_archive(store: &Store, images: &[Named], target: &Target) -> anyhow::Result<()> {
+    let images = resolve(store, images)?;
+    to_target(target, |sink| Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?))
+}
+
+pub(crate) fn oci_directory(store: &Store, images: &[Named], path: &Path) -> anyhow::Result<()> {
+    write_directory(store, &resolve(store, images)?, path)
+}
+
+pub(crate) fn docker_archive(store: &Store, images: &[Named], target: &Target) -> anyhow::Result<()> {
+    write_docker(store, &resolve(store, images)?, target)
+}
+
+/// An image with everything that an archive says of it.
+struct Written {
+    image: ResolvedImage,
+    names: Vec<String>,
+}
+
+/// Same image, several names: written once, named often.
+fn resolve(store: &Store, images: &[Named]) -> anyhow::Result<Vec<Written>> {
+    let mut written: Vec<Written> = Vec::new();
+    for (reference, descriptor) in images {
+        let name = reference.as_ref().map(ToString::to_string);
+        let known = written.iter_mut().find(|known| known.image.descriptor.digest == descriptor.digest);
+        if let Some(known) = known {
+            known.names.extend(name);
+            continue;
+        }
+        let image = resolved(store, descriptor, reference.as_ref())?;
+        written.push(Written { image, names: name.into_iter().collect() });
+    }
+    Ok(written)
+}
+
+/// A whole image of the store, as a source would have resolved it.
+fn resolved(store: &Store, descriptor: &Descriptor, name: Option<&Reference>) -> anyhow::Result<ResolvedImage> {
+    let stored = image::open_target(store, descriptor, &Platform::host())?
+        .with_context(|| format!("image {} is not in the store", descriptor.digest))?;
+    let StoredManifest::Whole(manifest) = stored.manifest else {
+        bail!("the layers of image {} are not compressed", descriptor.digest);
+    };
+    // Only for messages: the blobs come out of the store, whatever the image is called.
+    let reference = match name {
+        Some(name) => name.clone(),
+        None => "localhost/image".parse()?,
+    };
+    Ok(ResolvedImage { reference, index: None, descriptor: stored.descriptor, manifest: *manifest, config: stored.config })
+}
+
+fn exports<'a>(store: &'a Store, images: &'a [Written]) -> Vec<Export<'a>> {
+    images
+        .iter()
+        .map(|written| Export { source: store, image: &written.image, names: &written.names })
+        .collect()
+}
+
+fn write_directory(store: &Store, images: &[Written], path: &Path) -> anyhow::Result<()> {
+    Ok(write_layout(&exports(store, images), path, &Silent)?)
+}
+
+fn write_docker(store: &Store, images: &[Written], target: &Target) -> anyhow::Result<()> {
+    let size_of = |diff_id: &DiffId| layer::record(store, diff_id).ok().flatten().map(|record| record.size_bytes);
+    to_target(target, |sink| Ok(write_docker_archive(&exports(store, images), &size_of, sink, &Silent)?))
+}
+
+/// Writes a file by way of a temporary one, so that there is never half of it; or to standard output.
+pub(crate) fn to_target(
+    target: &Target,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let Target::File(path) = target else {
+        let stdout = std::io::stdout();
+        ensure!(!stdout.is_terminal(), "an archive is not written to a terminal: give --output, or a pipe");
+        let mut sink = BufWriter::with_capacity(1 << 20, stdout.lock());
+        write(&mut sink)?;
+        return sink.flush().context("cannot write to standard output");
+    };
+    // What is no regular file (a pipe, /dev/null) is written as it is.
+    if path.exists() && !path.is_file() {
+        ensure!(!path.is_dir(), "{} is a directory", path.display());
+        let mut sink = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
+        return write(&mut sink);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let result = write_file(&temporary, write).and_then(|()| {
+        std::fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+    });
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}
+
+fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    let mut sink = BufWriter::with_capacity(1 << 20, File::create(path).with_context(context)?);
+    write(&mut sink)?;
+    sink.flush().with_context(context)
+}

@@ -1,0 +1,49 @@
+//! `wythe serve`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wythe_registry::serve::{ServeOptions, Server, Shutdown};
+
+use crate::args::ServeArgs;
+use crate::render;
+use crate::settings::Settings;
+use crate::wire;
+
+/// How often the server's end is asked for.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(settings: &Settings, args: &ServeArgs) -> anyhow::Result<ExitCode> {
+    // A built image is made whole when it is first pulled, and that reads layer trees.
+    wire::enter_user_namespace()?;
+    let store = settings.store()?;
+    let server = Server::bind(args.listen, store, ServeOptions::default())?;
+    let address = server.addr();
+    let cancel = wire::cancel_on_signals()?;
+    let shutdown = Shutdown::new();
+    let trigger = shutdown.clone();
+    std::thread::Builder::new()
+        .name("shutdown".into())
+        .spawn(move || {
+            while !cancel.is_cancelled() {
+                std::thread::sleep(SIGNAL_INTERVAL);
+            }
+            trigger.trigger();
+        })
+        .context("cannot start a thread")?;
+    if let Some(path) = &args.port_file {
+        publish(path, &format!("{address}\n"))?;
+    }
+    render::stderr_line(&format!("serving on http://{address}; Ctrl-C ends it"));
+    server.run(&shutdown)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever waits for the file must never read half of it.
+fn publish(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

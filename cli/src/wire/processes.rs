@@ -1,0 +1,206 @@
+//! The builder's processes, run by the runtime.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wythe_builder::{
+    Access, BoxError, Cancel, CreatedMountPoint, Executor, Exit, ExitStatus, MountSource, OutputSink, OutputStream,
+    Process, ProcessMount, Security,
+};
+use wythe_layers::snapshot::Root;
+use wythe_layers::tree::{EntryPath, Timestamp};
+use wythe_runtime::{Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch};
+
+/// How often a running step looks whether it is to stop.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Largest file of the host's /etc that is shown to containers, in bytes.
+const MAX_ETC_BYTES: u64 = 1 << 20;
+
+/// Runs the processes of `RUN`.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    /// Whether `Network::Default` is the host's.
+    default_is_host: bool,
+}
+
+impl Processes {
+    pub(crate) fn new(default_is_host: bool) -> Self {
+        Self { default_is_host }
+    }
+
+    fn bundle(&self, root: &Root, process: &Process) -> Result<Bundle, BoxError> {
+        let mut bundle = Bundle::new(rootfs(root)?, &process.args);
+        bundle.process.env = environment(&process.env);
+        bundle.process.cwd = PathBuf::from(&process.cwd);
+        bundle.process.user = process.user.parse()?;
+        if process.security == Security::Insecure {
+            bundle.process.capabilities = CapabilityMask::from_names(&["ALL"], &[] as &[&str])?;
+            bundle.process.seccomp = Seccomp::Unconfined;
+            bundle.masked_paths.clear();
+            bundle.read_only_paths.clear();
+        }
+        bundle.network = match process.network {
+            wythe_builder::Network::Host => Network::Host,
+            wythe_builder::Network::Default if self.default_is_host => Network::Host,
+            _ => Network::None,
+        };
+        // The same name on every machine: what a step writes must not depend on where it ran.
+        bundle.hostname = Some(process.hostname.clone().unwrap_or_else(|| "wythe".to_owned()));
+        bundle.etc = etc_files(bundle.network, bundle.hostname.as_deref(), &process.extra_hosts);
+        bundle.mounts = process.mounts.iter().map(mount).collect::<Result<_, _>>()?;
+        bundle.stdio.stdout = Stream::Pipe;
+        bundle.stdio.stderr = Stream::Pipe;
+        Ok(bundle)
+    }
+}
+
+impl Executor for Processes {
+    fn run(
+        &self,
+        root: &Root,
+        process: &Process,
+        output: &dyn OutputSink,
+        cancel: &Cancel,
+    ) -> Result<Exit, BoxError> {
+        let mut container = launch(self.bundle(root, process)?.validate()?)?;
+        let created = container.created().iter().filter_map(|path| created_mount_point(path)).collect();
+        let (stdout, stderr) = (container.stdout.take(), container.stderr.take());
+        let ended = AtomicBool::new(false);
+        let status = std::thread::scope(|scope| {
+            let err = stderr.map(|pipe| scope.spawn(|| copy_output(pipe, OutputStream::Stderr, output)));
+            let program = container.program();
+            let watcher = scope.spawn({
+                let ended = &ended;
+                move || {
+                    while !ended.load(Ordering::Acquire) {
+                        std::thread::park_timeout(CANCEL_INTERVAL);
+                        if cancel.is_cancelled() {
+                            let _ = rustix::process::pidfd_send_signal(program, rustix::process::Signal::KILL);
+                        }
+                    }
+                }
+            });
+            if let Some(pipe) = stdout {
+                copy_output(pipe, OutputStream::Stdout, output);
+            }
+            drop(err);
+            ended.store(true, Ordering::Release);
+            watcher.thread().unpark();
+        });
+        let () = status;
+        let status = match container.wait()? {
+            wythe_runtime::ExitStatus::Code(code) => ExitStatus::Code(i32::from(code)),
+            wythe_runtime::ExitStatus::Signal(number) => ExitStatus::Signal(number),
+        };
+        Ok(Exit { status, created })
+    }
+}
+
+fn copy_output(mut pipe: File, stream: OutputStream, sink: &dyn OutputSink) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(count) => sink.write(stream, buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::debug!(%error, "output of a step ended early");
+                return;
+            }
+        }
+    }
+}
+
+fn rootfs(root: &Root) -> Result<Rootfs, BoxError> {
+    Ok(match root {
+        Root::Detached(mount) => Rootfs::Detached(mount.try_clone()?),
+        Root::Directory(path) => Rootfs::Directory(path.clone()),
+    })
+}
+
+fn environment(pairs: &[String]) -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    let split = |pair: &String| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name.into(), value.into())
+    };
+    pairs.iter().map(split).collect()
+}
+
+fn created_mount_point(path: &Path) -> Option<CreatedMountPoint> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = EntryPath::parse(path.as_os_str().as_bytes())?;
+    Some(CreatedMountPoint { path, parent_mtime: Timestamp::default() })
+}
+
+fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {
+    let source = match &mount.source {
+        MountSource::Path(path) => wythe_runtime::MountSource::Bind(path.clone()),
+        MountSource::Root { root: Root::Directory(path), subpath } => {
+            wythe_runtime::MountSource::Bind(join_in_root(path, subpath))
+        }
+        MountSource::Root { root: Root::Detached(fd), subpath } => {
+            wythe_runtime::MountSource::Detached(open_subpath(fd, subpath)?)
+        }
+        MountSource::Tmpfs { size_bytes } => {
+            wythe_runtime::MountSource::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 }
+        }
+        MountSource::File { .. } => return Err("secrets are not mounted by this version".into()),
+        MountSource::Socket { path, .. } => wythe_runtime::MountSource::Bind(path.clone()),
+    };
+    let target = PathBuf::from(&mount.target);
+    Ok(MountSpec { source, target, read_only: mount.access == Access::ReadOnly })
+}
+
+fn join_in_root(root: &Path, subpath: &EntryPath) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    root.join(std::ffi::OsStr::from_bytes(subpath.as_bytes()))
+}
+
+/// A part of a mount that hangs nowhere, as a mount of its own.
+fn open_subpath(mount: &std::os::fd::OwnedFd, subpath: &EntryPath) -> Result<std::os::fd::OwnedFd, BoxError> {
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    if subpath.as_bytes().is_empty() {
+        return Ok(open_tree(mount, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?);
+    }
+    // Symlinks of the other root are resolved inside it.
+    let inside = rustix::fs::openat2(
+        mount,
+        subpath.as_bytes(),
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+        rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS,
+    )?;
+    Ok(open_tree(&inside, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+}
+
+/// The files of /etc that a container gets: those of the host where it shares the network, else
+/// just enough to find itself.
+pub(crate) fn etc_files(network: Network, hostname: Option<&str>, extra_hosts: &[(String, String)]) -> EtcFiles {
+    let read = |path: &str| {
+        let mut bytes = Vec::new();
+        let mut file = File::open(path).ok()?.take(MAX_ETC_BYTES);
+        file.read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".as_bytes().to_vec();
+    let mut hosts = match network {
+        Network::Host => read("/etc/hosts").unwrap_or(own),
+        Network::None => own,
+    };
+    if let Some(name) = hostname {
+        hosts.extend(format!("127.0.1.1\t{name}\n").bytes());
+    }
+    for (name, address) in extra_hosts {
+        hosts.extend(format!("{address}\t{name}\n").bytes());
+    }
+    let resolv_conf = match network {
+        Network::Host => read("/etc/resolv.conf"),
+        Network::None => Some(Vec::new()),
+    };
+    EtcFiles { hosts: Some(hosts), resolv_conf, hostname: hostname.map(|name| format!("{name}\n").into_bytes()) }
+}

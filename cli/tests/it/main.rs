@@ -1,0 +1,16 @@
+//! The command line, driven as a user would: the real binary, real stores, real processes.
+//!
+//! Three tiers. Tests without a prefix need nothing but the kernel; `priv_*` need root; `peer_*`
+//! need root and other programs. A tier that cannot run says why, and fails where
+//! `WYTHE_REQUIRE` names it.
+
+mod support;
+
+mod bad_input;
+mod build;
+mod crash;
+mod debian;
+mod images;
+mod peers;
+mod run;
+mod serve;
