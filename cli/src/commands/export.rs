@@ -13,7 +13,7 @@ use wythe_layers::store::Store;
 use wythe_layers::tar::TarWriter;
 use wythe_layers::tree::{Applier, ApplyOptions, EntryKind, EntryPath};
 
-use super::output::{Kind, Output, Target};
+use super::output::{Kind, Output};
 use super::{push, save};
 use crate::args::BuildArgs;
 use crate::settings::{Settings, default_jobs};

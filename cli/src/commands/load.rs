@@ -8,7 +8,7 @@ use wythe_layers::progress::SharedObserver;
 use wythe_layers::spec::{Descriptor, Platform, Reference};
 use wythe_layers::store::Store;
 use wythe_registry::Location;
-use wythe_registry::archive::{Archive, ArchivedImage};
+use wythe_registry::{Archive, ArchivedImage};
 
 use crate::args::{LoadArgs, Progress};
 use crate::render;

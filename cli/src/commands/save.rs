@@ -11,7 +11,7 @@ use wythe_layers::layer;
 use wythe_layers::progress::Silent;
 use wythe_layers::spec::{Descriptor, DiffId, Platform, Reference};
 use wythe_layers::store::Store;
-use wythe_registry::archive::{Export, write_docker_archive, write_layout, write_oci_archive};
+use wythe_registry::{Export, write_docker_archive, write_layout, write_oci_archive};
 use wythe_registry::Location;
 
 use super::output::Target;
@@ -77,7 +77,7 @@ pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) 
             }
             write_docker(store, &images, &target(path))
         }
-        Location::Registry(_) => bail!("{location} is a registry, not a file"),
+        _ => bail!("{location} is not a file"),
     }
 }
 

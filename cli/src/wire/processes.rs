@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use wythe_builder::{
-    Access, BoxError, Cancel, CreatedMountPoint, Executor, Exit, ExitStatus, MountSource, OutputSink, OutputStream,
+    Access, BoxError, Cancel, Executor, Exit, ExitStatus, MountSource, OutputSink, OutputStream,
     Process, ProcessMount, Security,
 };
 use wythe_layers::snapshot::Root;
-use wythe_layers::tree::{EntryPath, Timestamp};
+use wythe_layers::tree::EntryPath;
 use wythe_runtime::{Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch};
 
 /// How often a running step looks whether it is to stop.
@@ -67,10 +67,10 @@ impl Executor for Processes {
         cancel: &Cancel,
     ) -> Result<Exit, BoxError> {
         let mut container = launch(self.bundle(root, process)?.validate()?)?;
-        let created = container.created().iter().filter_map(|path| created_mount_point(path)).collect();
+        let created = container.created().iter().filter_map(|path| entry_path(path)).collect();
         let (stdout, stderr) = (container.stdout.take(), container.stderr.take());
         let ended = AtomicBool::new(false);
-        let status = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let err = stderr.map(|pipe| scope.spawn(|| copy_output(pipe, OutputStream::Stderr, output)));
             let program = container.program();
             let watcher = scope.spawn({
@@ -91,7 +91,6 @@ impl Executor for Processes {
             ended.store(true, Ordering::Release);
             watcher.thread().unpark();
         });
-        let () = status;
         let status = match container.wait()? {
             wythe_runtime::ExitStatus::Code(code) => ExitStatus::Code(i32::from(code)),
             wythe_runtime::ExitStatus::Signal(number) => ExitStatus::Signal(number),
@@ -130,10 +129,9 @@ fn environment(pairs: &[String]) -> Vec<(std::ffi::OsString, std::ffi::OsString)
     pairs.iter().map(split).collect()
 }
 
-fn created_mount_point(path: &Path) -> Option<CreatedMountPoint> {
+fn entry_path(path: &Path) -> Option<EntryPath> {
     use std::os::unix::ffi::OsStrExt as _;
-    let path = EntryPath::parse(path.as_os_str().as_bytes())?;
-    Some(CreatedMountPoint { path, parent_mtime: Timestamp::default() })
+    EntryPath::parse(path.as_os_str().as_bytes())
 }
 
 fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {

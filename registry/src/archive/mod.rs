@@ -233,6 +233,11 @@ pub struct ArchiveImage {
 }
 
 impl ArchiveImage {
+    /// Its manifest or index, as the archive names it.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
     fn resolve_image(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage> {
         let mut descriptor = self.descriptor.clone();
         let mut top_index = None;
