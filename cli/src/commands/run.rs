@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use wythe_layers::image::{self, StoredImage};
-use wythe_layers::snapshot::{self, Root, Snapshot};
+use wythe_layers::snapshot::{self, Root};
 use wythe_layers::spec::{ContainerConfig, Platform};
 use wythe_layers::store::Store;
 use wythe_runtime::{
@@ -33,12 +33,9 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     let observer = render::progress::observer(progress);
     let stack = image::stack(&store, &image, default_jobs(), &*observer)?;
     let snapshotter = snapshot::choose(&store)?;
-    // A snapshot of a read-only container has nothing to keep changes in.
-    let snapshot: Box<dyn Snapshot> = if args.read_only {
-        snapshotter.view(&store, &stack)?
-    } else {
-        snapshotter.prepare(&store, &stack)?
-    };
+    // Writable also for a read-only container: mount points that the image lacks have to be made
+    // before its root becomes read-only.
+    let snapshot = snapshotter.prepare(&store, &stack)?;
     let rootfs = match snapshot.root()? {
         Root::Detached(mount) => Rootfs::Detached(mount),
         Root::Directory(path) => Rootfs::Directory(path),

@@ -54,7 +54,7 @@ fn an_unknown_user_is_named() {
 #[test]
 fn wrong_flags_and_files_are_explained() {
     let sandbox = Sandbox::new();
-    let (code, error) = sandbox.fails(["build", "--tga", "x", "."]);
+    let (code, error) = sandbox.fails(["build", "--tags", "x", "."]);
     assert_eq!(code, 2);
     assert!(error.contains("--tag"), "{error}");
     let (code, error) = sandbox.fails(["build", "no-such-folder"]);
@@ -208,9 +208,9 @@ fn a_store_that_cannot_be_written_says_so() {
         return;
     }
     let store = sandbox.path("store");
-    std::fs::set_permissions(&store, PermissionsExt::from_mode(0o555)).unwrap();
+    std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o555)).unwrap();
     sandbox.ok(["images"]);
-    std::fs::set_permissions(&store, PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

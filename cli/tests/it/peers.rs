@@ -74,8 +74,8 @@ fn peer_images_built_here_run_everywhere() {
          docker pull -q {name} >&2; docker run --rm --network none {name}\n\
          docker rmi -f {name} >&2; docker load -q -i docker.tar >&2; docker run --rm --network none {name}\n\
          c=\"ctr -a $PWD/d/exec/containerd/containerd.sock\"\n\
-         $c image import --base-name localhost/x oci.tar >&2\n\
-         $c run --rm --cgroup '' $($c image ls -q | grep localhost/x | head -1) wythe-test-$$ \
+         $c image import oci.tar >&2\n\
+         $c run --rm --cgroup '' {name} wythe-test-$$ \
            sh -c 'echo $GREETING; cat /etc/link; stat -c %a /empty'"
     );
     assert_eq!(script(&folder, &docker), SAID.repeat(3), "docker pull, docker load, ctr");

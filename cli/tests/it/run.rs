@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::support::{Sandbox, busybox, containers, is_root, peers, root, succeed};
+use crate::support::{Sandbox, busybox, containers, peers, root, succeed};
 
 /// An image with a shell.
 fn with_shell() -> Sandbox {
@@ -41,7 +41,8 @@ fn exit_codes_are_those_of_docker() {
     let Some(sandbox) = shell() else { return };
     for (command, code) in [
         (vec!["run", "shell", "sh", "-c", "exit 7"], 7),
-        (vec!["run", "shell", "sh", "-c", "kill -TERM $$"], 128 + 15),
+        // Process 1 of a namespace cannot be killed from within; a child of the init can.
+        (vec!["run", "--init", "shell", "sh", "-c", "kill -TERM $$"], 128 + 15),
         (vec!["run", "shell", "/no/such/program"], 127),
         (vec!["run", "shell", "/etc/passwd"], 126),
         (vec!["run", "--no-such-flag", "shell"], 125),
@@ -87,7 +88,7 @@ fn the_container_sees_its_own_world() {
     let interfaces = sh(&sandbox, &[], "ls /sys/class/net 2>/dev/null || cat /proc/net/dev | tail -n +3 | cut -d: -f1");
     assert_eq!(interfaces.split_whitespace().collect::<Vec<_>>(), ["lo"]);
     assert_eq!(sh(&sandbox, &[], "ping -c1 127.0.0.1 >/dev/null 2>&1; cat /proc/net/dev | grep -c lo"), "1\n");
-    assert_eq!(sh(&sandbox, &[], "cat /proc/kcore | wc -c; ls /proc/scsi /sys/firmware | wc -w"), "0\n2\n".replace('2', "2"));
+    assert_eq!(sh(&sandbox, &[], "cat /proc/kcore | wc -c; ls -A /sys/firmware | wc -l"), "0\n0\n");
     assert!(sh(&sandbox, &[], "echo x > /proc/sys/kernel/hostname 2>/dev/null || echo refused").contains("refused"));
     assert_eq!(sh(&sandbox, &[], "for f in null zero full random urandom tty ptmx; do [ -c /dev/$f ] || [ -L /dev/$f ] || echo no $f; done"), "");
     assert_eq!(sh(&sandbox, &[], "grep CapBnd /proc/self/status").split_whitespace().last(), Some("00000000a80425fb"));
@@ -202,5 +203,4 @@ fn without_a_command_there_is_a_clear_error() {
     let (code, error) = sandbox.fails(["run", "app"]);
     assert_eq!(code, 125);
     assert!(error.contains("command"), "{error}");
-    let _ = is_root();
 }

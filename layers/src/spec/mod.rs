@@ -15,7 +15,7 @@ pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType};
 pub use digest::{Algorithm, ChainId, DiffId, Digest, Hasher, ImageId};
 pub use manifest::{Document, Index, MAX_MANIFEST_BYTES, Manifest};
-pub use platform::Platform;
+pub use platform::{Platform, UnknownField};
 pub use raw::Raw;
 pub use reference::{DEFAULT_REGISTRY, DEFAULT_TAG, Reference};
 

@@ -29,9 +29,26 @@ pub struct Platform {
     /// `v7`, `v8`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Fields this version does not know, kept as they came.
+    /// Fields this version does not know (Docker's `features`), kept as they came.
     #[serde(flatten)]
-    pub extra: BTreeMap<String, String>,
+    pub extra: BTreeMap<String, UnknownField>,
+}
+
+/// The JSON text of a field that this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnknownField(String);
+
+impl Serialize for UnknownField {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value: serde_json::Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        value.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnknownField {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(serde_json::Value::deserialize(deserializer)?.to_string()))
+    }
 }
 
 impl Platform {
@@ -193,6 +210,14 @@ mod tests {
         for bad in ["", "/", "linux/", "linux/amd64/v1/x", "lin ux/amd64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn fields_of_any_kind_that_are_not_known_are_kept() {
+        let text = r#"{"architecture":"amd64","os":"linux","features":["sse4"],"odd":{"a":1}}"#;
+        let platform: Platform = serde_json::from_str(text).unwrap();
+        let again: serde_json::Value = serde_json::to_value(&platform).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
     }
 
     #[test]
