@@ -238,8 +238,10 @@ pub(crate) struct BuildArgs {
 
 /// `pull`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe pull alpine\n  wythe pull --platform linux/arm64 ghcr.io/me/app:3\n  \
-    wythe pull oci-archive:app.tar")]
+#[command(
+    after_help = "Examples:\n  wythe pull alpine\n  wythe pull --platform linux/arm64 ghcr.io/me/app:3\n  \
+    wythe pull oci-archive:app.tar"
+)]
 pub(crate) struct PullArgs {
     /// Choose this platform's image
     #[arg(long, value_name = "OS/ARCH")]
@@ -260,8 +262,10 @@ pub(crate) struct PullArgs {
 
 /// `push`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe push localhost:5000/app\n  wythe push app ghcr.io/me/app:3\n  \
-    wythe push --compression zstd app oci-archive:app.tar")]
+#[command(
+    after_help = "Examples:\n  wythe push localhost:5000/app\n  wythe push app ghcr.io/me/app:3\n  \
+    wythe push --compression zstd app oci-archive:app.tar"
+)]
 pub(crate) struct PushArgs {
     /// Print only the digest
     #[arg(short, long)]
@@ -297,8 +301,10 @@ pub(crate) enum CompressionArg {
 
 /// `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe run --rm alpine echo hello\n  wythe run -it -v \"$PWD:/work\" -w /work app sh\n  \
-    wythe run --network host --read-only --tmpfs /tmp app")]
+#[command(
+    after_help = "Examples:\n  wythe run --rm alpine echo hello\n  wythe run -it -v \"$PWD:/work\" -w /work app sh\n  \
+    wythe run --network host --read-only --tmpfs /tmp app"
+)]
 pub(crate) struct RunArgs {
     /// Set an environment variable; without a value it is taken from the environment
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
@@ -367,7 +373,11 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: Reference,
     /// The command and its arguments, instead of the image's
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) command: Vec<String>,
 }
 
@@ -412,7 +422,9 @@ pub(crate) struct InspectArgs {
 
 /// `history`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe history app\n  wythe history --no-trunc --format json app")]
+#[command(
+    after_help = "Examples:\n  wythe history app\n  wythe history --no-trunc --format json app"
+)]
 pub(crate) struct HistoryArgs {
     /// Do not shorten instructions
     #[arg(long)]
@@ -454,8 +466,10 @@ pub(crate) struct RmiArgs {
 
 /// `save`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe save -o app.tar app\n  wythe save --format oci-archive -o app.tar app other\n  \
-    wythe save app | ssh host docker load")]
+#[command(
+    after_help = "Examples:\n  wythe save -o app.tar app\n  wythe save --format oci-archive -o app.tar app other\n  \
+    wythe save app | ssh host docker load"
+)]
 pub(crate) struct SaveArgs {
     /// What to write
     #[arg(long, value_enum, default_value = "docker-archive")]
@@ -505,7 +519,12 @@ pub(crate) struct LoginArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) username: Option<String>,
     /// Password; others on this machine can see it, better `--password-stdin`
-    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    #[arg(
+        short,
+        long,
+        value_name = "PASSWORD",
+        conflicts_with = "password_stdin"
+    )]
     pub(crate) password: Option<String>,
     /// Read the password from standard input
     #[arg(long)]
@@ -526,7 +545,9 @@ pub(crate) struct LogoutArgs {
 
 /// `serve`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe serve\n  wythe serve --listen 127.0.0.1:0 --port-file port")]
+#[command(
+    after_help = "Examples:\n  wythe serve\n  wythe serve --listen 127.0.0.1:0 --port-file port"
+)]
 pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
@@ -559,7 +580,9 @@ pub(crate) struct UmountArgs {
 
 /// `info`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wythe info\n  wythe info --format json\n  wythe info --verify")]
+#[command(
+    after_help = "Examples:\n  wythe info\n  wythe info --format json\n  wythe info --verify"
+)]
 pub(crate) struct InfoArgs {
     /// Read the whole store and check every digest
     #[arg(long)]
@@ -590,8 +613,14 @@ mod tests {
 
     #[test]
     fn every_command_shows_an_example() {
-        for command in Cli::command().get_subcommands().filter(|c| !c.is_hide_set()) {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for command in Cli::command()
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+        {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(help.contains("Examples:"), "{}", command.get_name());
         }
     }

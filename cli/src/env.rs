@@ -10,8 +10,14 @@ use std::path::PathBuf;
 /// Every variable that is read, and what it does.
 pub(crate) const REGISTER: &[(&str, &str)] = &[
     ("WYTHE_ROOT", "directory of the store, as `--root`"),
-    ("WYTHE_LOG", "what to log on standard error, as `tracing` directives; overrides `--debug`"),
-    ("SOURCE_DATE_EPOCH", "seconds since 1970 that times in new layers and configs are clamped to"),
+    (
+        "WYTHE_LOG",
+        "what to log on standard error, as `tracing` directives; overrides `--debug`",
+    ),
+    (
+        "SOURCE_DATE_EPOCH",
+        "seconds since 1970 that times in new layers and configs are clamped to",
+    ),
     ("CONTAINERS_REGISTRIES_CONF", "path of registries.conf"),
     ("REGISTRY_AUTH_FILE", "path of the credentials file"),
     ("DOCKER_CONFIG", "directory of Docker's config.json"),
@@ -21,15 +27,27 @@ pub(crate) const REGISTER: &[(&str, &str)] = &[
     ("XDG_RUNTIME_DIR", "where short-lived credentials are"),
     ("PATH", "where helper programs are looked up"),
     ("TMPDIR", "where input from a pipe is kept while it is read"),
-    ("HTTP_PROXY", "proxy for plain HTTP; also passed to RUN steps"),
+    (
+        "HTTP_PROXY",
+        "proxy for plain HTTP; also passed to RUN steps",
+    ),
     ("HTTPS_PROXY", "proxy for HTTPS; also passed to RUN steps"),
     ("FTP_PROXY", "passed to RUN steps"),
-    ("ALL_PROXY", "proxy for everything; also passed to RUN steps"),
-    ("NO_PROXY", "hosts that need no proxy; also passed to RUN steps"),
+    (
+        "ALL_PROXY",
+        "proxy for everything; also passed to RUN steps",
+    ),
+    (
+        "NO_PROXY",
+        "hosts that need no proxy; also passed to RUN steps",
+    ),
     ("SSH_AUTH_SOCK", "agent socket behind `--ssh default`"),
     ("NO_COLOR", "no colours, whatever its value"),
     ("TERM", "passed to containers that have a terminal"),
-    ("COLUMNS", "width to wrap at where the terminal does not tell"),
+    (
+        "COLUMNS",
+        "width to wrap at where the terminal does not tell",
+    ),
 ];
 
 /// The environment at start, read once.
@@ -41,24 +59,38 @@ pub(crate) struct Environment {
 impl Environment {
     /// The process's environment.
     pub(crate) fn capture() -> Self {
-        Self { variables: std::env::vars_os().collect() }
+        Self {
+            variables: std::env::vars_os().collect(),
+        }
     }
 
     /// A variable that is set and not empty, as a path.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
-        debug_assert!(REGISTER.iter().any(|(known, _)| *known == name), "{name} is not registered");
-        self.variables.get(std::ffi::OsStr::new(name)).filter(|v| !v.is_empty()).map(PathBuf::from)
+        debug_assert!(
+            REGISTER.iter().any(|(known, _)| *known == name),
+            "{name} is not registered"
+        );
+        self.variables
+            .get(std::ffi::OsStr::new(name))
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
     }
 
     /// A registered variable as text; what is not UTF-8 counts as not set.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
-        debug_assert!(REGISTER.iter().any(|(known, _)| *known == name), "{name} is not registered");
+        debug_assert!(
+            REGISTER.iter().any(|(known, _)| *known == name),
+            "{name} is not registered"
+        );
         self.user_text(name)
     }
 
     /// A variable that the user named (`-e NAME`, `--build-arg NAME`).
     pub(crate) fn user_text(&self, name: &str) -> Option<String> {
-        self.variables.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned)
+        self.variables
+            .get(std::ffi::OsStr::new(name))?
+            .to_str()
+            .map(str::to_owned)
     }
 
     /// The user's home directory.
@@ -89,7 +121,10 @@ mod tests {
     fn the_documentation_lists_every_variable() {
         let page = include_str!("../../docs/environment.md");
         for (name, _) in REGISTER {
-            assert!(page.contains(&format!("`{name}`")), "docs/environment.md lacks {name}");
+            assert!(
+                page.contains(&format!("`{name}`")),
+                "docs/environment.md lacks {name}"
+            );
         }
     }
 }

@@ -37,7 +37,11 @@ fn main() -> ExitCode {
         Err(error) if closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             render::errors::report(&error);
-            if is_run { ExitCode::from(EXIT_RUN_FAILED) } else { ExitCode::FAILURE }
+            match error.downcast_ref::<wythe_runtime::Error>() {
+                Some(launch) if is_run => ExitCode::from(launch.exit_code()),
+                _ if is_run => ExitCode::from(EXIT_RUN_FAILED),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -64,7 +68,9 @@ fn closed_pipe(error: &anyhow::Error) -> bool {
 fn start_logging(debug: u8, directives: Option<&str>) {
     let default = match debug {
         0 => "warn",
-        1 => "wythe=debug,wythe_builder=debug,wythe_layers=debug,wythe_registry=debug,wythe_runtime=debug",
+        1 => {
+            "wythe=debug,wythe_builder=debug,wythe_layers=debug,wythe_registry=debug,wythe_runtime=debug"
+        }
         _ => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::try_new(directives.unwrap_or(default))

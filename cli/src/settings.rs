@@ -24,7 +24,11 @@ pub(crate) struct Settings {
 impl Settings {
     /// From the global flags and the environment.
     pub(crate) fn new(global: &Global, env: Environment) -> Self {
-        Self { env, tls_verify: global.tls_verify, root: global.root.clone() }
+        Self {
+            env,
+            tls_verify: global.tls_verify,
+            root: global.root.clone(),
+        }
     }
 
     /// The store's directory, absolute: a relative one would mean another place after `chdir`.
@@ -66,8 +70,12 @@ pub(crate) fn stored_image(
     platform: Option<&Platform>,
 ) -> anyhow::Result<wythe_layers::image::StoredImage> {
     let host = Platform::host();
-    wythe_layers::image::open(store, reference, platform.unwrap_or(&host))?
-        .ok_or_else(|| NoSuchImage { reference: reference.clone() }.into())
+    wythe_layers::image::open(store, reference, platform.unwrap_or(&host))?.ok_or_else(|| {
+        NoSuchImage {
+            reference: reference.clone(),
+        }
+        .into()
+    })
 }
 
 /// The store has no image of that name.
@@ -79,7 +87,11 @@ pub(crate) struct NoSuchImage {
 
 impl std::fmt::Display for NoSuchImage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "there is no image {} in the store", self.reference.familiar())
+        write!(
+            f,
+            "there is no image {} in the store",
+            self.reference.familiar()
+        )
     }
 }
 

@@ -11,7 +11,15 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("wythe-registry", &["wythe-layers"]),
     ("wythe-runtime", &["wythe-layers"]),
     ("wythe-builder", &["wythe-layers"]),
-    ("wythe", &["wythe-layers", "wythe-registry", "wythe-runtime", "wythe-builder"]),
+    (
+        "wythe",
+        &[
+            "wythe-layers",
+            "wythe-registry",
+            "wythe-runtime",
+            "wythe-builder",
+        ],
+    ),
 ];
 
 /// Longest source file, in lines, its tests not counted: a file answers one question.
@@ -21,16 +29,35 @@ pub(crate) fn run(repository: &Path) -> anyhow::Result<()> {
     step("arrows between crates", || arrows())?;
     step("file lengths", || file_lengths(repository))?;
     step("formatting", || {
-        super::run(super::cargo().current_dir(repository).args(["fmt", "--all", "--check"]))
+        super::run(
+            super::cargo()
+                .current_dir(repository)
+                .args(["fmt", "--all", "--check"]),
+        )
     })?;
     step("lints", || {
-        let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        let lint = [
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
         super::run(super::cargo().current_dir(repository).args(lint))
     })?;
     step("documentation", || {
         let mut doc = super::cargo();
-        doc.current_dir(repository).env("RUSTDOCFLAGS", "-D warnings");
-        super::run(doc.args(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]))
+        doc.current_dir(repository)
+            .env("RUSTDOCFLAGS", "-D warnings");
+        super::run(doc.args([
+            "doc",
+            "--quiet",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]))
     })?;
     step("generated pages", || super::pages::check(repository))
 }
@@ -44,7 +71,9 @@ fn arrows() -> anyhow::Result<()> {
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
     for package in metadata.workspace_packages() {
-        let Some(allowed) = allowed.get(package.name.as_str()) else { continue };
+        let Some(allowed) = allowed.get(package.name.as_str()) else {
+            continue;
+        };
         for dependency in &package.dependencies {
             let is_ours = ARROWS.iter().any(|(name, _)| *name == dependency.name);
             if is_ours && !allowed.contains(&dependency.name.as_str()) {
@@ -68,14 +97,21 @@ fn file_lengths(repository: &Path) -> anyhow::Result<()> {
                 folders.push(path);
                 continue;
             }
-            let is_test = path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+            let is_test = path.ends_with("tests.rs")
+                || path.components().any(|part| part.as_os_str() == "tests");
             if path.extension().is_none_or(|extension| extension != "rs") || is_test {
                 continue;
             }
             let text = std::fs::read_to_string(&path)?;
-            let lines = text.lines().take_while(|line| !line.starts_with("mod tests {")).count();
+            let lines = text
+                .lines()
+                .take_while(|line| !line.starts_with("mod tests {"))
+                .count();
             if lines > MAX_LINES {
-                too_long.push(format!("{} has {lines} lines without its tests", path.display()));
+                too_long.push(format!(
+                    "{} has {lines} lines without its tests",
+                    path.display()
+                ));
             }
         }
     }

@@ -1,6 +1,10 @@
 //! The repository's own chores, the same for people and for CI.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that talks to people"
+)]
 
 mod check;
 mod pages;
@@ -49,7 +53,9 @@ fn repository() -> anyhow::Result<PathBuf> {
 
 /// Runs a program and fails unless it succeeds.
 fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");
     }
@@ -64,12 +70,18 @@ fn cargo() -> Command {
 /// Builds the binary and says where it is.
 fn wythe_binary(repository: &std::path::Path, release: bool) -> anyhow::Result<PathBuf> {
     let mut build = cargo();
-    build.current_dir(repository).args(["build", "--quiet", "--package", "wythe"]);
+    build
+        .current_dir(repository)
+        .args(["build", "--quiet", "--package", "wythe"]);
     if release {
         build.arg("--release");
     }
     run(&mut build)?;
     let metadata = cargo_metadata::MetadataCommand::new().no_deps().exec()?;
     let folder = if release { "release" } else { "debug" };
-    Ok(metadata.target_directory.into_std_path_buf().join(folder).join("wythe"))
+    Ok(metadata
+        .target_directory
+        .into_std_path_buf()
+        .join(folder)
+        .join("wythe"))
 }

@@ -8,7 +8,11 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 /// File name in `docs/completions/` and the shell it is for.
-const COMPLETIONS: [(&str, &str); 3] = [("wythe.bash", "bash"), ("_wythe", "zsh"), ("wythe.fish", "fish")];
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("wythe.bash", "bash"),
+    ("_wythe", "zsh"),
+    ("wythe.fish", "fish"),
+];
 
 pub(crate) fn write(repository: &Path) -> anyhow::Result<()> {
     for (name, bytes) in generate(repository)? {
@@ -37,7 +41,11 @@ fn generate(repository: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
     let mut pages = BTreeMap::new();
     for entry in std::fs::read_dir(folder.path())? {
         let entry = entry?;
-        let name = entry.file_name().into_string().ok().context("a page's name is text")?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .ok()
+            .context("a page's name is text")?;
         pages.insert(format!("man/{name}"), std::fs::read(entry.path())?);
     }
     for (name, shell) in COMPLETIONS {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use wythe_builder::{
-    BuildRequest, BuildResult, Builder, CachePolicy, ContextSource, InputFile, NamedContext, Network, PullPolicy,
-    Secret, StepOutcome,
+    BuildRequest, BuildResult, Builder, CachePolicy, ContextSource, InputFile, NamedContext,
+    Network, PullPolicy, Secret, StepOutcome,
 };
 use wythe_layers::progress::SharedObserver;
 
@@ -24,20 +24,40 @@ use crate::wire;
 const MAX_INPUT_BYTES: u64 = 16 << 20;
 
 /// Proxy variables are given to `RUN` without being asked for (Dockerfile reference §Predefined ARGs).
-const PROXY_VARIABLES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+const PROXY_VARIABLES: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
 
 pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitCode> {
-    let mut outputs = args.outputs.iter().map(|text| text.parse()).collect::<anyhow::Result<Vec<Output>>>()?;
+    let mut outputs = args
+        .outputs
+        .iter()
+        .map(|text| text.parse())
+        .collect::<anyhow::Result<Vec<Output>>>()?;
     if args.push {
-        outputs.push(Output { kind: Kind::Registry, compression: None });
+        outputs.push(Output {
+            kind: Kind::Registry,
+            compression: None,
+        });
     }
     let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
-    ensure!(!pushes || !args.tags.is_empty(), "pushing needs a name: give --tag");
+    ensure!(
+        !pushes || !args.tags.is_empty(),
+        "pushing needs a name: give --tag"
+    );
     let request = request(settings, args, &outputs)?;
     if args.check || args.call.is_some() {
         return super::check::run(settings, &request, args);
     }
-    let progress = if args.quiet { Progress::Quiet } else { args.progress };
+    let progress = if args.quiet {
+        Progress::Quiet
+    } else {
+        args.progress
+    };
     let observer = render::progress::observer(progress);
 
     let store = settings.store()?;
@@ -71,14 +91,20 @@ fn build(
     let cancel = wire::cancel_on_signals()?;
     let result = Builder::new(store.clone())
         .with_images(Arc::new(wire::client(settings, &store)?))
-        .with_executor(Arc::new(wire::Processes::new(args.network == NetworkArg::Host)))
+        .with_executor(Arc::new(wire::Processes::new(
+            args.network == NetworkArg::Host,
+        )))
         .with_observer(Arc::clone(observer))
         .with_cancel(cancel)
         .build(request)?;
     Ok((store, result))
 }
 
-fn request(settings: &Settings, args: &BuildArgs, outputs: &[Output]) -> anyhow::Result<BuildRequest> {
+fn request(
+    settings: &Settings,
+    args: &BuildArgs,
+    outputs: &[Output],
+) -> anyhow::Result<BuildRequest> {
     let mut request = base_request(args)?;
     request.target.clone_from(&args.target);
     request.tags.clone_from(&args.tags);
@@ -96,13 +122,20 @@ fn request(settings: &Settings, args: &BuildArgs, outputs: &[Output]) -> anyhow:
         (false, true) => CachePolicy::Use,
         (false, false) => CachePolicy::IgnoreStages(args.no_cache_filter.iter().cloned().collect()),
     };
-    request.pull = if args.pull { PullPolicy::Always } else { PullPolicy::Missing };
+    request.pull = if args.pull {
+        PullPolicy::Always
+    } else {
+        PullPolicy::Missing
+    };
     request.network = match args.network {
         NetworkArg::Default => Network::Default,
         NetworkArg::None => Network::None,
         NetworkArg::Host => Network::Host,
     };
-    request.allow_insecure = args.allow.iter().any(|allowed| allowed == "security.insecure");
+    request.allow_insecure = args
+        .allow
+        .iter()
+        .any(|allowed| allowed == "security.insecure");
     request.jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
     request.source_date_epoch = source_date_epoch(settings, &request)?;
     if let Some(compression) = outputs.iter().find_map(|output| output.compression) {
@@ -114,7 +147,11 @@ fn request(settings: &Settings, args: &BuildArgs, outputs: &[Output]) -> anyhow:
     }
     for spec in &args.ssh {
         let (id, socket) = spec.split_once('=').unwrap_or((spec, ""));
-        let socket = if socket.is_empty() { settings.env.path("SSH_AUTH_SOCK") } else { Some(socket.into()) };
+        let socket = if socket.is_empty() {
+            settings.env.path("SSH_AUTH_SOCK")
+        } else {
+            Some(socket.into())
+        };
         let socket = socket.with_context(|| format!("--ssh {spec}: SSH_AUTH_SOCK is not set"))?;
         request.ssh.insert(id.to_owned(), socket);
     }
@@ -124,27 +161,45 @@ fn request(settings: &Settings, args: &BuildArgs, outputs: &[Output]) -> anyhow:
 /// The Dockerfile and the context.
 fn base_request(args: &BuildArgs) -> anyhow::Result<BuildRequest> {
     if args.context == Path::new("-") {
-        ensure!(args.file.is_none(), "--file and a Dockerfile on standard input exclude each other");
+        ensure!(
+            args.file.is_none(),
+            "--file and a Dockerfile on standard input exclude each other"
+        );
         return Ok(BuildRequest::new(stdin_dockerfile()?));
     }
-    ensure!(args.context.is_dir(), "the build context {} is not a directory", args.context.display());
+    ensure!(
+        args.context.is_dir(),
+        "the build context {} is not a directory",
+        args.context.display()
+    );
     if args.file.as_deref() == Some(Path::new("-")) {
         let mut request = BuildRequest::new(stdin_dockerfile()?);
         request.context = ContextSource::Directory(args.context.clone());
         let ignore = args.context.join(".dockerignore");
         if ignore.exists() {
-            request.ignore_file = Some(InputFile { name: ".dockerignore".into(), bytes: read_file(&ignore)? });
+            request.ignore_file = Some(InputFile {
+                name: ".dockerignore".into(),
+                bytes: read_file(&ignore)?,
+            });
         }
         return Ok(request);
     }
-    Ok(BuildRequest::for_directory(&args.context, args.file.as_deref())?)
+    Ok(BuildRequest::for_directory(
+        &args.context,
+        args.file.as_deref(),
+    )?)
 }
 
 fn stdin_dockerfile() -> anyhow::Result<InputFile> {
     let mut bytes = Vec::new();
     let mut input = std::io::stdin().lock().take(MAX_INPUT_BYTES);
-    input.read_to_end(&mut bytes).context("cannot read the Dockerfile from standard input")?;
-    Ok(InputFile { name: "Dockerfile (standard input)".into(), bytes })
+    input
+        .read_to_end(&mut bytes)
+        .context("cannot read the Dockerfile from standard input")?;
+    Ok(InputFile {
+        name: "Dockerfile (standard input)".into(),
+        bytes,
+    })
 }
 
 fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -155,14 +210,20 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
         .take(MAX_INPUT_BYTES + 1)
         .read_to_end(&mut bytes)
         .with_context(context)?;
-    ensure!(bytes.len() as u64 <= MAX_INPUT_BYTES, "{} is larger than 16 MiB", path.display());
+    ensure!(
+        bytes.len() as u64 <= MAX_INPUT_BYTES,
+        "{} is larger than 16 MiB",
+        path.display()
+    );
     Ok(bytes)
 }
 
 fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let pair = |spec: &String| match spec.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ if flag == "--label" && !spec.is_empty() && !spec.starts_with('=') => Ok((spec.clone(), String::new())),
+        _ if flag == "--label" && !spec.is_empty() && !spec.starts_with('=') => {
+            Ok((spec.clone(), String::new()))
+        }
         _ => bail!("{flag} {spec:?} is not KEY=VALUE"),
     };
     specs.iter().map(pair).collect()
@@ -174,8 +235,14 @@ fn named_context(source: &str) -> anyhow::Result<NamedContext> {
             return Ok(NamedContext::Image(name.parse()?));
         }
     }
-    ensure!(!source.contains("://"), "--build-context: {source:?} is neither a directory nor docker-image://NAME");
-    ensure!(Path::new(source).is_dir(), "--build-context: {source} is not a directory");
+    ensure!(
+        !source.contains("://"),
+        "--build-context: {source:?} is neither a directory nor docker-image://NAME"
+    );
+    ensure!(
+        Path::new(source).is_dir(),
+        "--build-context: {source} is not a directory"
+    );
     Ok(NamedContext::Directory(source.into()))
 }
 
@@ -207,11 +274,15 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
 
 fn source_date_epoch(settings: &Settings, request: &BuildRequest) -> anyhow::Result<Option<i64>> {
     let from_args = request.build_args.get("SOURCE_DATE_EPOCH").cloned();
-    let Some(text) = from_args.or_else(|| settings.env.text("SOURCE_DATE_EPOCH")).filter(|text| !text.is_empty())
+    let Some(text) = from_args
+        .or_else(|| settings.env.text("SOURCE_DATE_EPOCH"))
+        .filter(|text| !text.is_empty())
     else {
         return Ok(None);
     };
-    let seconds = text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))?;
+    let seconds = text
+        .parse()
+        .with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))?;
     Ok(Some(seconds))
 }
 
@@ -229,13 +300,20 @@ fn secret(settings: &Settings, spec: &str) -> anyhow::Result<(String, Secret)> {
             _ => bail!("--secret: {part:?} is none of id=, src=, env=, type="),
         }
     }
-    let id = id.or_else(|| source.clone()).or_else(|| variable.clone()).context("--secret has no id=")?;
+    let id = id
+        .or_else(|| source.clone())
+        .or_else(|| variable.clone())
+        .context("--secret has no id=")?;
     let bytes = match (&source, &variable) {
-        (Some(path), None) => read_file(Path::new(path)).with_context(|| format!("--secret id={id}"))?,
+        (Some(path), None) => {
+            read_file(Path::new(path)).with_context(|| format!("--secret id={id}"))?
+        }
         (None, variable) => {
             let name = variable.as_ref().unwrap_or(&id);
             let value = settings.env.user_text(name);
-            value.with_context(|| format!("--secret id={id}: {name} is not set"))?.into_bytes()
+            value
+                .with_context(|| format!("--secret id={id}: {name} is not set"))?
+                .into_bytes()
         }
         (Some(_), Some(_)) => bail!("--secret id={id}: src= and env= exclude each other"),
     };
@@ -245,7 +323,11 @@ fn secret(settings: &Settings, spec: &str) -> anyhow::Result<(String, Secret)> {
 /// A build that did nothing says so in one line.
 fn report_cached(result: &BuildResult, progress: Progress) {
     if progress != Progress::Quiet {
-        let steps = result.steps.iter().filter(|step| step.outcome != StepOutcome::Config).count();
+        let steps = result
+            .steps
+            .iter()
+            .filter(|step| step.outcome != StepOutcome::Config)
+            .count();
         render::stderr_line(&format!("{steps} steps cached, nothing to do"));
     }
 }
@@ -268,7 +350,10 @@ fn finish(args: &BuildArgs, result: &BuildResult) -> anyhow::Result<()> {
         write(path, &format!("{metadata:#}\n"))?;
     }
     // Where an output took standard output, an ID there would damage it.
-    let stdout_taken = args.outputs.iter().any(|text| text == "-" || text.contains("dest=-"));
+    let stdout_taken = args
+        .outputs
+        .iter()
+        .any(|text| text == "-" || text.contains("dest=-"));
     if args.quiet && !stdout_taken {
         return render::stdout(&format!("{}\n", result.image_id));
     }

@@ -14,15 +14,27 @@ use crate::args::{BuildArgs, Format};
 use crate::render;
 use crate::settings::Settings;
 
-pub(crate) fn run(settings: &Settings, request: &BuildRequest, args: &BuildArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(
+    settings: &Settings,
+    request: &BuildRequest,
+    args: &BuildArgs,
+) -> anyhow::Result<ExitCode> {
     let style = style(settings);
     let dockerfile = match parse::parse(&request.dockerfile.bytes, &request.dockerfile.name) {
         Ok(dockerfile) => dockerfile,
         Err(error) => bail!("{}", error.render(style)),
     };
-    let call = if args.check { "check" } else { args.call.as_deref().unwrap_or("check") };
+    let call = if args.check {
+        "check"
+    } else {
+        args.call.as_deref().unwrap_or("check")
+    };
     let (method, option) = call.split_once(',').unwrap_or((call, ""));
-    let format = if option == "format=json" { Format::Json } else { args.format };
+    let format = if option == "format=json" {
+        Format::Json
+    } else {
+        args.format
+    };
     match method {
         "check" | "lint" => check(&dockerfile, request, format, style),
         "targets" => targets(&dockerfile, format),
@@ -31,11 +43,18 @@ pub(crate) fn run(settings: &Settings, request: &BuildRequest, args: &BuildArgs)
     }
 }
 
-fn check(dockerfile: &Dockerfile, request: &BuildRequest, format: Format, style: Style) -> anyhow::Result<ExitCode> {
+fn check(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    format: Format,
+    style: Style,
+) -> anyhow::Result<ExitCode> {
     let ignore = request
         .ignore_file
         .as_ref()
-        .map(|file| IgnoreRules::parse(&file.bytes).with_context(|| format!("{} is not valid", file.name)))
+        .map(|file| {
+            IgnoreRules::parse(&file.bytes).with_context(|| format!("{} is not valid", file.name))
+        })
         .transpose()?;
     let options = match &dockerfile.directives.check {
         Some(text) => lint::LintOptions::parse(&text.value)?,
@@ -82,18 +101,35 @@ fn targets(dockerfile: &Dockerfile, format: Format) -> anyhow::Result<ExitCode> 
                 .iter()
                 .enumerate()
                 .map(|(index, target)| {
-                    let name = if target.name.is_empty() { index.to_string() } else { target.name.clone() };
+                    let name = if target.name.is_empty() {
+                        index.to_string()
+                    } else {
+                        target.name.clone()
+                    };
                     let default = if target.default { "default" } else { "" };
-                    vec![name, target.base.clone(), default.to_owned(), target.description.clone()]
+                    vec![
+                        name,
+                        target.base.clone(),
+                        default.to_owned(),
+                        target.description.clone(),
+                    ]
                 })
                 .collect();
-            render::stdout(&render::table::table(&["TARGET", "BASE", "", "DESCRIPTION"], &rows))?;
+            render::stdout(&render::table::table(
+                &["TARGET", "BASE", "", "DESCRIPTION"],
+                &rows,
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn outline(dockerfile: &Dockerfile, request: &BuildRequest, format: Format, style: Style) -> anyhow::Result<ExitCode> {
+fn outline(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    format: Format,
+    style: Style,
+) -> anyhow::Result<ExitCode> {
     let stages = dockerfile.stages();
     let index = match &request.target {
         Some(name) => match parse::find_target(&stages, Some(name)) {
@@ -102,21 +138,42 @@ fn outline(dockerfile: &Dockerfile, request: &BuildRequest, format: Format, styl
         },
         None => stages.len().saturating_sub(1),
     };
-    let outline = lint::outline(dockerfile, index, &platform_arguments(request), &request.build_args)
-        .map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.render(&dockerfile.source, style)))?;
+    let outline = lint::outline(
+        dockerfile,
+        index,
+        &platform_arguments(request),
+        &request.build_args,
+    )
+    .map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.render(&dockerfile.source, style)))?;
     match format {
         Format::Json => render::json(&outline)?,
         Format::Table => {
             let mut rows: Vec<Vec<String>> = Vec::new();
             for arg in &outline.args {
-                rows.push(vec!["build arg".into(), arg.name.clone(), arg.value.clone(), arg.description.clone()]);
+                rows.push(vec![
+                    "build arg".into(),
+                    arg.name.clone(),
+                    arg.value.clone(),
+                    arg.description.clone(),
+                ]);
             }
             let mounts = [("secret", &outline.secrets), ("ssh", &outline.ssh)];
-            for (kind, mount) in mounts.into_iter().flat_map(|(kind, list)| list.iter().map(move |one| (kind, one))) {
+            for (kind, mount) in mounts
+                .into_iter()
+                .flat_map(|(kind, list)| list.iter().map(move |one| (kind, one)))
+            {
                 let required = if mount.required { "required" } else { "" };
-                rows.push(vec![kind.into(), mount.name.clone(), required.into(), String::new()]);
+                rows.push(vec![
+                    kind.into(),
+                    mount.name.clone(),
+                    required.into(),
+                    String::new(),
+                ]);
             }
-            render::stdout(&render::table::table(&["TAKES", "NAME", "VALUE", "DESCRIPTION"], &rows))?;
+            render::stdout(&render::table::table(
+                &["TAKES", "NAME", "VALUE", "DESCRIPTION"],
+                &rows,
+            ))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -129,7 +186,10 @@ fn platform_arguments(request: &BuildRequest) -> BTreeMap<String, String> {
         values.insert(format!("{prefix}PLATFORM"), platform.to_string());
         values.insert(format!("{prefix}OS"), platform.os.clone());
         values.insert(format!("{prefix}ARCH"), platform.architecture.clone());
-        values.insert(format!("{prefix}VARIANT"), platform.variant.clone().unwrap_or_default());
+        values.insert(
+            format!("{prefix}VARIANT"),
+            platform.variant.clone().unwrap_or_default(),
+        );
     };
     add("BUILD", &request.build_platform);
     add("TARGET", &request.platform);

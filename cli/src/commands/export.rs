@@ -28,15 +28,23 @@ pub(crate) fn write(
     observer: &SharedObserver,
 ) -> anyhow::Result<()> {
     let whole = || {
-        image::finalise(store, &result.descriptor, output.compression, default_jobs(), &**observer)
-            .context("cannot compress the layers")
+        image::finalise(
+            store,
+            &result.descriptor,
+            output.compression,
+            default_jobs(),
+            &**observer,
+        )
+        .context("cannot compress the layers")
     };
     match &output.kind {
         Kind::Store => Ok(()),
         Kind::Registry => {
             let whole = whole()?;
             let jobs = args.jobs.unwrap_or_else(default_jobs);
-            args.tags.iter().try_for_each(|tag| push::registry(settings, store, &whole, tag, jobs, observer))
+            args.tags
+                .iter()
+                .try_for_each(|tag| push::registry(settings, store, &whole, tag, jobs, observer))
         }
         Kind::OciArchive(target) => save::oci_archive(store, &named(args, &whole()?), target),
         Kind::OciDirectory(path) => save::oci_directory(store, &named(args, &whole()?), path),
@@ -54,10 +62,17 @@ fn named(args: &BuildArgs, whole: &Descriptor) -> Vec<(Option<Reference>, Descri
     if args.tags.is_empty() {
         return vec![(None, whole.clone())];
     }
-    args.tags.iter().map(|tag| (Some(tag.clone()), whole.clone())).collect()
+    args.tags
+        .iter()
+        .map(|tag| (Some(tag.clone()), whole.clone()))
+        .collect()
 }
 
-fn stack(store: &Store, result: &BuildResult, observer: &SharedObserver) -> anyhow::Result<LayerStack> {
+fn stack(
+    store: &Store,
+    result: &BuildResult,
+    observer: &SharedObserver,
+) -> anyhow::Result<LayerStack> {
     let image = image::open_target(store, &result.descriptor, &Platform::host())?
         .context("the image that was built is not in the store")?;
     Ok(image::stack(store, &image, default_jobs(), &**observer)?)
@@ -91,14 +106,23 @@ fn write_tar(stack: &LayerStack, sink: &mut dyn Write) -> anyhow::Result<()> {
 
 /// An entry that stands for itself: a hard link becomes the file that it names, for the other name
 /// may have been replaced by a layer above.
-fn with_content(stack: &LayerStack, found: &Found) -> anyhow::Result<(wythe_layers::tree::Entry, Box<dyn Read>)> {
+fn with_content(
+    stack: &LayerStack,
+    found: &Found,
+) -> anyhow::Result<(wythe_layers::tree::Entry, Box<dyn Read>)> {
     let mut entry = found.entry.clone();
-    let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink { .. });
+    let is_file = matches!(
+        entry.kind,
+        EntryKind::File { .. } | EntryKind::HardLink { .. }
+    );
     if !is_file {
         return Ok((entry, Box::new(std::io::empty())));
     }
     let file = stack.open_file(found)?;
-    let size = file.metadata().context("cannot ask for a file's size")?.len();
+    let size = file
+        .metadata()
+        .context("cannot ask for a file's size")?
+        .len();
     entry.kind = EntryKind::File { size };
     Ok((entry, Box::new(file.take(size))))
 }
@@ -107,14 +131,21 @@ fn with_content(stack: &LayerStack, found: &Found) -> anyhow::Result<(wythe_laye
 fn write_files(stack: &LayerStack, path: &Path) -> anyhow::Result<()> {
     use std::os::unix::ffi::OsStrExt as _;
     std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-    let mut entries = std::fs::read_dir(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut entries =
+        std::fs::read_dir(path).with_context(|| format!("cannot open {}", path.display()))?;
     ensure!(entries.next().is_none(), "{} is not empty", path.display());
     let root = wythe_layers::tree::RootDir::open(path)?;
-    let mut applier = Applier::new(root, wythe_layers::tree::Flavour::SingleId, ApplyOptions::default())?;
+    let mut applier = Applier::new(
+        root,
+        wythe_layers::tree::Flavour::SingleId,
+        ApplyOptions::default(),
+    )?;
     walk(stack, &EntryPath::default(), &mut |found| {
         let (entry, mut content) = with_content(stack, found)?;
         let shown = path.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
-        applier.apply(entry, &mut *content).with_context(|| format!("cannot write {}", shown.display()))?;
+        applier
+            .apply(entry, &mut *content)
+            .with_context(|| format!("cannot write {}", shown.display()))?;
         Ok(())
     })?;
     applier.finish()?;

@@ -27,15 +27,27 @@ pub(crate) fn run(settings: &Settings, args: &HistoryArgs) -> anyhow::Result<Exi
     let mut diff_ids = image.config.rootfs.diff_ids.iter();
     let mut rows = Vec::new();
     for step in &image.config.history {
-        let diff_id = if step.empty_layer { None } else { diff_ids.next() };
-        rows.push((step.created.clone(), step.created_by.clone(), step.comment.clone(), diff_id));
+        let diff_id = if step.empty_layer {
+            None
+        } else {
+            diff_ids.next()
+        };
+        rows.push((
+            step.created.clone(),
+            step.created_by.clone(),
+            step.comment.clone(),
+            diff_id,
+        ));
     }
     // An image may have more layers than history; they are shown without words.
     rows.extend(diff_ids.map(|diff_id| (None, None, None, Some(diff_id))));
 
     let mut shown = Vec::new();
     for (created, created_by, comment, diff_id) in rows {
-        let record = diff_id.map(|diff_id| layer::record(&store, diff_id)).transpose()?.flatten();
+        let record = diff_id
+            .map(|diff_id| layer::record(&store, diff_id))
+            .transpose()?
+            .flatten();
         shown.push(Row {
             created,
             created_by: created_by.unwrap_or_default(),
@@ -57,14 +69,23 @@ fn as_table(rows: &[Row], no_trunc: bool) -> String {
         .iter()
         .map(|row| {
             let layer = row.diff_id.as_ref().map_or("-", |diff_id| {
-                if no_trunc { diff_id.digest().hex() } else { diff_id.digest().short() }
+                if no_trunc {
+                    diff_id.digest().hex()
+                } else {
+                    diff_id.digest().short()
+                }
             });
             let mut text = printable(&row.created_by.replace(['\n', '\t'], " "));
             if !no_trunc && text.chars().count() > 60 {
                 text = text.chars().take(59).chain(['…']).collect();
             }
             let created = row.created.clone().unwrap_or_else(|| "-".into());
-            vec![layer.to_owned(), printable(&created), render::bytes(row.size_bytes), text]
+            vec![
+                layer.to_owned(),
+                printable(&created),
+                render::bytes(row.size_bytes),
+                text,
+            ]
         })
         .collect();
     table(&["LAYER", "CREATED", "SIZE", "CREATED BY"], &cells)

@@ -28,10 +28,16 @@ pub(crate) fn run(settings: &Settings, args: &ImagesArgs) -> anyhow::Result<Exit
     let store = settings.store()?;
     let mut rows = Vec::new();
     for (reference, descriptor) in store.tags()? {
-        if args.name.as_ref().is_some_and(|wanted| !matches(wanted, &reference)) {
+        if args
+            .name
+            .as_ref()
+            .is_some_and(|wanted| !matches(wanted, &reference))
+        {
             continue;
         }
-        let Some(row) = row(&store, &reference, descriptor.media_type.clone())? else { continue };
+        let Some(row) = row(&store, &reference, descriptor.media_type.clone())? else {
+            continue;
+        };
         rows.push(row);
     }
     match (args.quiet, args.format) {
@@ -78,7 +84,11 @@ fn row(store: &Store, reference: &Reference, tagged: MediaType) -> anyhow::Resul
 
 fn as_table(rows: &[Row], args: &ImagesArgs) -> String {
     let short = |id: &str| {
-        if args.no_trunc { id.to_owned() } else { id.chars().skip("sha256:".len()).take(12).collect() }
+        if args.no_trunc {
+            id.to_owned()
+        } else {
+            id.chars().skip("sha256:".len()).take(12).collect()
+        }
     };
     let mut header = vec!["REPOSITORY", "TAG"];
     if args.digests {
@@ -90,11 +100,18 @@ fn as_table(rows: &[Row], args: &ImagesArgs) -> String {
         .map(|row| {
             let familiar = row.repository.strip_prefix("docker.io/library/");
             let familiar = familiar.or_else(|| row.repository.strip_prefix("docker.io/"));
-            let mut cells = vec![familiar.unwrap_or(&row.repository).to_owned(), row.tag.clone()];
+            let mut cells = vec![
+                familiar.unwrap_or(&row.repository).to_owned(),
+                row.tag.clone(),
+            ];
             if args.digests {
                 cells.push(row.digest.clone());
             }
-            cells.extend([short(&row.image_id), row.platform.clone(), render::bytes(row.size_bytes)]);
+            cells.extend([
+                short(&row.image_id),
+                row.platform.clone(),
+                render::bytes(row.size_bytes),
+            ]);
             cells
         })
         .collect();

@@ -56,7 +56,11 @@ fn verify(settings: &Settings) -> anyhow::Result<ExitCode> {
         render::stderr_line(&format!("problem: {problem}"));
     }
     if !problems.is_empty() {
-        bail!("the store at {} has {} problems", store.root().display(), problems.len());
+        bail!(
+            "the store at {} has {} problems",
+            store.root().display(),
+            problems.len()
+        );
     }
     render::stderr_line("the store is whole");
     Ok(ExitCode::SUCCESS)

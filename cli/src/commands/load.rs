@@ -18,17 +18,32 @@ use crate::wire;
 pub(crate) fn run(settings: &Settings, args: &LoadArgs) -> anyhow::Result<ExitCode> {
     wire::enter_user_namespace()?;
     let store = settings.store()?;
-    let observer = render::progress::observer(if args.quiet { Progress::Quiet } else { args.progress });
+    let observer = render::progress::observer(if args.quiet {
+        Progress::Quiet
+    } else {
+        args.progress
+    });
     let scratch = wire::scratch(settings);
     let archive = match &args.input {
         Some(path) => Archive::open_any(path, &scratch)?,
         None => Archive::open_stream(std::io::stdin(), &scratch)?,
     };
     ensure!(!archive.images().is_empty(), "the archive holds no image");
-    let stem = args.input.as_ref().and_then(|path| path.file_stem()).and_then(|stem| stem.to_str());
+    let stem = args
+        .input
+        .as_ref()
+        .and_then(|path| path.file_stem())
+        .and_then(|stem| stem.to_str());
     for image in archive.images() {
         let names = names(image, stem.unwrap_or("image"), None);
-        for (reference, _) in one(&store, &archive, image, &names, &Platform::host(), &observer)? {
+        for (reference, _) in one(
+            &store,
+            &archive,
+            image,
+            &names,
+            &Platform::host(),
+            &observer,
+        )? {
             render::stdout(&format!("{reference}\n"))?;
         }
     }
@@ -44,8 +59,9 @@ pub(crate) fn all(
     observer: &SharedObserver,
 ) -> anyhow::Result<Vec<(Reference, Descriptor)>> {
     let archive = Archive::open(location, &wire::scratch(settings))?;
-    let (Location::Oci { path, name } | Location::OciArchive { path, name } | Location::DockerArchive { path, name }) =
-        location
+    let (Location::Oci { path, name }
+    | Location::OciArchive { path, name }
+    | Location::DockerArchive { path, name }) = location
     else {
         return Ok(Vec::new());
     };
@@ -56,7 +72,10 @@ pub(crate) fn all(
         .iter()
         .find(|image| image.descriptor.digest == selected.descriptor().digest)
         .context("the archive holds no such image")?;
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("image");
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("image");
     let names = names(wanted, stem, name.as_deref());
     one(store, &archive, wanted, &names, platform, observer)
 }
@@ -74,14 +93,23 @@ fn names(image: &ArchivedImage, stem: &str, name: Option<&str>) -> Vec<Reference
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
             .collect();
         let text = text.trim_matches('-').to_owned();
-        if text.is_empty() { "image".to_owned() } else { text }
+        if text.is_empty() {
+            "image".to_owned()
+        } else {
+            text
+        }
     };
-    let tag = name.or_else(|| image.names.first().map(String::as_str)).unwrap_or("latest");
-    [format!("localhost/{}:{tag}", plain(stem)), format!("localhost/{}:{}", plain(stem), plain(tag))]
-        .iter()
-        .find_map(|text| text.parse().ok())
-        .into_iter()
-        .collect()
+    let tag = name
+        .or_else(|| image.names.first().map(String::as_str))
+        .unwrap_or("latest");
+    [
+        format!("localhost/{}:{tag}", plain(stem)),
+        format!("localhost/{}:{}", plain(stem), plain(tag)),
+    ]
+    .iter()
+    .find_map(|text| text.parse().ok())
+    .into_iter()
+    .collect()
 }
 
 fn one(
@@ -93,16 +121,22 @@ fn one(
     observer: &SharedObserver,
 ) -> anyhow::Result<Vec<(Reference, Descriptor)>> {
     use wythe_layers::image::ImageSource as _;
-    let first = names.first().context("an image in the archive has no usable name")?;
+    let first = names
+        .first()
+        .context("an image in the archive has no usable name")?;
     let source = archive.image(image);
     let load = || {
         let resolved = source.resolve(first, platform)?;
-        let descriptor = image::fetch(store, &source, &resolved, true, default_jobs(), &**observer)?;
+        let descriptor =
+            image::fetch(store, &source, &resolved, true, default_jobs(), &**observer)?;
         for name in names {
             store.set_tag(name, &descriptor)?;
         }
         Ok::<_, wythe_layers::Error>(descriptor)
     };
     let descriptor = load().with_context(|| format!("cannot load {}", first.familiar()))?;
-    Ok(names.iter().map(|name| (name.clone(), descriptor.clone())).collect())
+    Ok(names
+        .iter()
+        .map(|name| (name.clone(), descriptor.clone()))
+        .collect())
 }

@@ -13,7 +13,9 @@ use crate::wire;
 
 pub(crate) fn run(settings: &Settings, args: &LoginArgs) -> anyhow::Result<ExitCode> {
     if args.password.is_some() {
-        render::stderr_line("warning: others on this machine can see the password; use --password-stdin");
+        render::stderr_line(
+            "warning: others on this machine can see the password; use --password-stdin",
+        );
     }
     let username = match &args.username {
         Some(name) => name.clone(),
@@ -24,20 +26,32 @@ pub(crate) fn run(settings: &Settings, args: &LoginArgs) -> anyhow::Result<ExitC
         None if args.password_stdin => read_line()?,
         None => prompt_hidden("Password: ")?,
     };
-    ensure!(!username.is_empty() && !password.is_empty(), "user name and password must not be empty");
-    let credential = Credential::Basic { username, password: Secret::new(password) };
+    ensure!(
+        !username.is_empty() && !password.is_empty(),
+        "user name and password must not be empty"
+    );
+    let credential = Credential::Basic {
+        username,
+        password: Secret::new(password),
+    };
     wire::client_as(settings, credential.clone())?
         .check_login(&args.registry)
         .with_context(|| format!("{} does not accept these credentials", args.registry))?;
     let place = wire::credentials(settings).store(&args.registry, &credential)?;
     let place = wire::place(&place);
-    render::stderr_line(&format!("logged in to {}; the credentials are in {place}", args.registry));
+    render::stderr_line(&format!(
+        "logged in to {}; the credentials are in {place}",
+        args.registry
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
 fn read_line() -> anyhow::Result<String> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("cannot read from standard input")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("cannot read from standard input")?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
@@ -61,7 +75,8 @@ fn prompt_hidden(text: &str) -> anyhow::Result<String> {
     hidden.local_modes.remove(LocalModes::ECHO);
     tcsetattr(&input, OptionalActions::Now, &hidden).context("cannot hide the input")?;
     let line = prompt(text);
-    let restored = tcsetattr(&input, OptionalActions::Now, &before).context("cannot restore the terminal");
+    let restored =
+        tcsetattr(&input, OptionalActions::Now, &before).context("cannot restore the terminal");
     let _ = writeln!(std::io::stderr());
     restored.and(line)
 }

@@ -13,7 +13,10 @@ pub(crate) fn run(settings: &Settings, args: &LogoutArgs) -> anyhow::Result<Exit
         render::stderr_line(&format!("not logged in to {}", args.registry));
     }
     for place in erased.iter().map(wire::place) {
-        render::stderr_line(&format!("removed the credentials of {} from {place}", args.registry));
+        render::stderr_line(&format!(
+            "removed the credentials of {} from {place}",
+            args.registry
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,8 +18,13 @@ pub(crate) fn run(settings: &Settings, args: &MountArgs) -> anyhow::Result<ExitC
         "only root can leave a mount behind; as another user, run this inside `unshare --user --map-root-user --mount`"
     );
     let target = &args.target;
-    let mut entries = std::fs::read_dir(target).with_context(|| format!("cannot open {}", target.display()))?;
-    ensure!(entries.next().is_none(), "{} is not empty", target.display());
+    let mut entries =
+        std::fs::read_dir(target).with_context(|| format!("cannot open {}", target.display()))?;
+    ensure!(
+        entries.next().is_none(),
+        "{} is not empty",
+        target.display()
+    );
     let store = settings.store()?;
     let image = stored_image(&store, &args.image, None)?;
     let observer = render::progress::observer(crate::args::Progress::Auto);
@@ -29,7 +34,9 @@ pub(crate) fn run(settings: &Settings, args: &MountArgs) -> anyhow::Result<ExitC
     let snapshot = snapshotter.view(&store, &stack)?;
     match snapshot.root()? {
         Root::Detached(mount) => snapshot::attach(&mount, target)?,
-        Root::Directory(_) => bail!("this machine cannot mount layers over one another (overlayfs)"),
+        Root::Directory(_) => {
+            bail!("this machine cannot mount layers over one another (overlayfs)")
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -50,14 +50,21 @@ impl FromStr for Output {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         // Docker's short form: a directory, or `-` for a tar.
         if !text.contains('=') {
-            let kind = if text == "-" { Kind::Tar(Target::Stdout) } else { Kind::Local(text.into()) };
-            return Ok(Self { kind, compression: None });
+            let kind = if text == "-" {
+                Kind::Tar(Target::Stdout)
+            } else {
+                Kind::Local(text.into())
+            };
+            return Ok(Self {
+                kind,
+                compression: None,
+            });
         }
         let mut keys = BTreeMap::new();
         for part in text.split(',') {
-            let (key, value) = part.split_once('=').with_context(|| {
-                format!("--output {text:?}: {part:?} is not KEY=VALUE")
-            })?;
+            let (key, value) = part
+                .split_once('=')
+                .with_context(|| format!("--output {text:?}: {part:?} is not KEY=VALUE"))?;
             keys.insert(key.trim().to_ascii_lowercase(), value.to_owned());
         }
         let mut take = |key: &str| keys.remove(key);
@@ -65,8 +72,15 @@ impl FromStr for Output {
         let dest = take("dest").or_else(|| take("destination"));
         let in_tar = take("tar").is_none_or(|value| value != "false");
         let push = take("push").is_some_and(|value| value != "false");
-        let compression = take("compression").map(|name| compression(&name)).transpose()?;
-        for ignored in ["name", "oci-mediatypes", "force-compression", "rewrite-timestamp"] {
+        let compression = take("compression")
+            .map(|name| compression(&name))
+            .transpose()?;
+        for ignored in [
+            "name",
+            "oci-mediatypes",
+            "force-compression",
+            "rewrite-timestamp",
+        ] {
             take(ignored);
         }
         let file = || match dest.as_deref() {
@@ -93,7 +107,9 @@ impl FromStr for Output {
             ),
         };
         if let Some(unknown) = keys.keys().next() {
-            bail!("--output {text:?}: there is no key {unknown:?}; there are type, dest, tar, push and compression");
+            bail!(
+                "--output {text:?}: there is no key {unknown:?}; there are type, dest, tar, push and compression"
+            );
         }
         Ok(Self { kind, compression })
     }
@@ -133,7 +149,14 @@ mod tests {
         }
         let zstd: Output = "type=oci,dest=a,compression=zstd".parse().unwrap();
         assert_eq!(zstd.compression, Some(Compression::Zstd));
-        for bad in ["type=oci", "type=local", "dest=a", "type=zip,dest=a", "type=oci,dest=a,speed=9", "type=oci,dest=a,x"] {
+        for bad in [
+            "type=oci",
+            "type=local",
+            "dest=a",
+            "type=zip,dest=a",
+            "type=oci,dest=a,speed=9",
+            "type=oci,dest=a,x",
+        ] {
             assert!(bad.parse::<Output>().is_err(), "{bad}");
         }
     }

@@ -18,7 +18,11 @@ pub(crate) fn run(settings: &Settings, args: &PullArgs) -> anyhow::Result<ExitCo
     let store = settings.store()?;
     let host = Platform::host();
     let platform = args.platform.as_ref().unwrap_or(&host);
-    let observer = render::progress::observer(if args.quiet { Progress::Quiet } else { args.progress });
+    let observer = render::progress::observer(if args.quiet {
+        Progress::Quiet
+    } else {
+        args.progress
+    });
     // Layers are many and small as a rule: twice as many downloads as processors keeps them busy.
     let jobs = args.jobs.unwrap_or_else(|| default_jobs() * 2).max(1);
     for name in &args.images {

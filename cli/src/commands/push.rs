@@ -18,13 +18,21 @@ pub(crate) fn run(settings: &Settings, args: &PushArgs) -> anyhow::Result<ExitCo
     // Compressing reads layer trees, whose owners may be this user's sub-ids.
     wire::enter_user_namespace()?;
     let store = settings.store()?;
-    let observer = render::progress::observer(if args.quiet { Progress::Quiet } else { args.progress });
+    let observer = render::progress::observer(if args.quiet {
+        Progress::Quiet
+    } else {
+        args.progress
+    });
     let jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
     let compression = args.compression.map(compression);
     let whole = whole(&store, &args.image, compression, &observer)?;
     let destination = args.destination.as_deref();
     if let Some(archive) = destination.map(wire::archive).transpose()?.flatten() {
-        super::save::to_location(&store, &archive, &[(Some(args.image.clone()), whole.clone())])?;
+        super::save::to_location(
+            &store,
+            &archive,
+            &[(Some(args.image.clone()), whole.clone())],
+        )?;
         render::stdout(&format!("{}@{}\n", args.image.name(), whole.digest))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -44,7 +52,9 @@ pub(crate) fn whole(
     compression: Option<Compression>,
     observer: &SharedObserver,
 ) -> anyhow::Result<Descriptor> {
-    let tagged = store.tag(reference)?.ok_or_else(|| NoSuchImage { reference: reference.clone() })?;
+    let tagged = store.tag(reference)?.ok_or_else(|| NoSuchImage {
+        reference: reference.clone(),
+    })?;
     image::finalise(store, &tagged, compression, default_jobs(), &**observer)
         .with_context(|| format!("cannot compress the layers of {}", reference.familiar()))
 }

@@ -13,7 +13,10 @@ pub(crate) fn run(settings: &Settings, args: &RmiArgs) -> anyhow::Result<ExitCod
     let store = settings.store()?;
     for reference in &args.images {
         if store.tag(reference)?.is_none() && !args.force {
-            return Err(NoSuchImage { reference: reference.clone() }.into());
+            return Err(NoSuchImage {
+                reference: reference.clone(),
+            }
+            .into());
         }
     }
     for reference in &args.images {

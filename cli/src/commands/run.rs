@@ -12,7 +12,8 @@ use wythe_layers::snapshot::{self, Root};
 use wythe_layers::spec::{ContainerConfig, Platform};
 use wythe_layers::store::Store;
 use wythe_runtime::{
-    Bundle, CapabilityMask, Input, MountSource, MountSpec, Network, Relay, Rootfs, Seccomp, Stream, launch,
+    Bundle, CapabilityMask, Input, MountSource, MountSpec, Network, Relay, Rootfs, Seccomp, Stream,
+    launch,
 };
 
 use super::pull;
@@ -29,7 +30,11 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     let config = &image.config.config;
     let program = command_line(args, config)?;
 
-    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
+    let progress = if args.quiet {
+        Progress::Quiet
+    } else {
+        Progress::Auto
+    };
     let observer = render::progress::observer(progress);
     let stack = image::stack(&store, &image, default_jobs(), &*observer)?;
     let snapshotter = snapshot::choose(&store)?;
@@ -42,7 +47,11 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     };
     let mut bundle = Bundle::new(rootfs, program);
     fill(settings, &mut bundle, args, config)?;
-    bundle.network = if host_network { Network::Host } else { Network::None };
+    bundle.network = if host_network {
+        Network::Host
+    } else {
+        Network::None
+    };
     bundle.etc = wire::etc_files(bundle.network, bundle.hostname.as_deref(), &[]);
     let bundle = bundle.validate()?;
 
@@ -51,7 +60,11 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     for degradation in container.degradations() {
         render::stderr_line(&format!("warning: {degradation}"));
     }
-    let input = if args.interactive { Input::Attached } else { Input::Detached };
+    let input = if args.interactive {
+        Input::Attached
+    } else {
+        Input::Detached
+    };
     let status = relay.wait(container, input)?;
     drop(snapshot);
     Ok(ExitCode::from(status.code()))
@@ -68,12 +81,30 @@ fn image(settings: &Settings, store: &Store, args: &RunArgs) -> anyhow::Result<S
         return Ok(stored);
     }
     if args.pull == PullPolicy::Never {
-        return Err(NoSuchImage { reference: args.image.clone() }.into());
+        return Err(NoSuchImage {
+            reference: args.image.clone(),
+        }
+        .into());
     }
-    let progress = if args.quiet { Progress::Quiet } else { Progress::Auto };
-    pull::registry(settings, store, &args.image, platform, default_jobs(), &render::progress::observer(progress))?;
-    image::open(store, &args.image, platform)?
-        .with_context(|| format!("{} was pulled but is not in the store", args.image.familiar()))
+    let progress = if args.quiet {
+        Progress::Quiet
+    } else {
+        Progress::Auto
+    };
+    pull::registry(
+        settings,
+        store,
+        &args.image,
+        platform,
+        default_jobs(),
+        &render::progress::observer(progress),
+    )?;
+    image::open(store, &args.image, platform)?.with_context(|| {
+        format!(
+            "{} was pulled but is not in the store",
+            args.image.familiar()
+        )
+    })
 }
 
 /// Entrypoint and command, as docker-run(1) puts them together.
@@ -89,14 +120,26 @@ fn command_line(args: &RunArgs, config: &ContainerConfig) -> anyhow::Result<Vec<
     } else if args.entrypoint.is_none() || line.is_empty() {
         line.extend(config.cmd.clone().unwrap_or_default());
     }
-    ensure!(!line.is_empty(), "the image names no command: give one after its name");
+    ensure!(
+        !line.is_empty(),
+        "the image names no command: give one after its name"
+    );
     Ok(line)
 }
 
-fn fill(settings: &Settings, bundle: &mut Bundle, args: &RunArgs, config: &ContainerConfig) -> anyhow::Result<()> {
+fn fill(
+    settings: &Settings,
+    bundle: &mut Bundle,
+    args: &RunArgs,
+    config: &ContainerConfig,
+) -> anyhow::Result<()> {
     let process = &mut bundle.process;
     process.env = environment(settings, args, config)?;
-    let cwd = args.workdir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or(&config.working_dir);
+    let cwd = args
+        .workdir
+        .as_deref()
+        .filter(|dir| !dir.is_empty())
+        .unwrap_or(&config.working_dir);
     process.cwd = Path::new("/").join(cwd);
     let user = args.user.as_deref().unwrap_or(&config.user);
     process.user = user.parse().unwrap_or_default();
@@ -107,17 +150,30 @@ fn fill(settings: &Settings, bundle: &mut Bundle, args: &RunArgs, config: &Conta
                 process.no_new_privileges = true;
             }
             "seccomp=unconfined" | "seccomp:unconfined" => process.seccomp = Seccomp::Unconfined,
-            other => bail!("--security-opt {other:?} is neither no-new-privileges nor seccomp=unconfined"),
+            other => bail!(
+                "--security-opt {other:?} is neither no-new-privileges nor seccomp=unconfined"
+            ),
         }
     }
     if args.tty {
-        ensure!(!args.interactive || std::io::stdin().is_terminal(), "-t: standard input is not a terminal");
+        ensure!(
+            !args.interactive || std::io::stdin().is_terminal(),
+            "-t: standard input is not a terminal"
+        );
         process.terminal = Some(Relay::terminal_size().unwrap_or_default());
-        if let Some(term) = settings.env.text("TERM").filter(|_| !process.env.iter().any(|(name, _)| name == "TERM")) {
+        if let Some(term) = settings
+            .env
+            .text("TERM")
+            .filter(|_| !process.env.iter().any(|(name, _)| name == "TERM"))
+        {
             process.env.push(("TERM".into(), term.into()));
         }
     } else {
-        bundle.stdio.stdin = if args.interactive { Stream::Inherit } else { Stream::Null };
+        bundle.stdio.stdin = if args.interactive {
+            Stream::Inherit
+        } else {
+            Stream::Null
+        };
         bundle.stdio.stdout = Stream::Inherit;
         bundle.stdio.stderr = Stream::Inherit;
     }
@@ -147,22 +203,36 @@ fn environment(
 ) -> anyhow::Result<Vec<(OsString, OsString)>> {
     let mut pairs: Vec<String> = config.env.clone();
     for path in &args.env_files {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let lines = text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let lines = text
+            .lines()
+            .map(str::trim_start)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         pairs.extend(lines.filter_map(|line| from_environment(settings, line)));
     }
-    pairs.extend(args.env.iter().filter_map(|pair| from_environment(settings, pair)));
+    pairs.extend(
+        args.env
+            .iter()
+            .filter_map(|pair| from_environment(settings, pair)),
+    );
     // The last setting of a name counts, in the place of the first.
     let mut order: Vec<String> = Vec::new();
     let mut values = BTreeMap::new();
     for pair in pairs {
         let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
-        ensure!(!name.is_empty(), "the environment variable {pair:?} has no name");
+        ensure!(
+            !name.is_empty(),
+            "the environment variable {pair:?} has no name"
+        );
         if values.insert(name.to_owned(), value.to_owned()).is_none() {
             order.push(name.to_owned());
         }
     }
-    Ok(order.into_iter().filter_map(|name| Some((OsString::from(&name), values.remove(&name)?.into()))).collect())
+    Ok(order
+        .into_iter()
+        .filter_map(|name| Some((OsString::from(&name), values.remove(&name)?.into())))
+        .collect())
 }
 
 /// `NAME=value`, or `NAME` for the value it has here; one that has none is left out.
@@ -170,7 +240,10 @@ fn from_environment(settings: &Settings, pair: &str) -> Option<String> {
     if pair.contains('=') {
         return Some(pair.to_owned());
     }
-    settings.env.user_text(pair).map(|value| format!("{pair}={value}"))
+    settings
+        .env
+        .user_text(pair)
+        .map(|value| format!("{pair}={value}"))
 }
 
 /// `/host:/container[:ro|rw,…]`
@@ -199,9 +272,20 @@ fn volume(spec: &str) -> anyhow::Result<MountSpec> {
 
 fn bind(spec: &str, source: &str, target: &str, read_only: bool) -> anyhow::Result<MountSpec> {
     let source = std::path::absolute(source).with_context(|| format!("{spec:?}: no such path"))?;
-    ensure!(source.exists(), "{spec:?}: {} does not exist", source.display());
-    ensure!(target.starts_with('/'), "{spec:?}: the path in the container must be absolute");
-    Ok(MountSpec { source: MountSource::Bind(source), target: PathBuf::from(target), read_only })
+    ensure!(
+        source.exists(),
+        "{spec:?}: {} does not exist",
+        source.display()
+    );
+    ensure!(
+        target.starts_with('/'),
+        "{spec:?}: the path in the container must be absolute"
+    );
+    Ok(MountSpec {
+        source: MountSource::Bind(source),
+        target: PathBuf::from(target),
+        read_only,
+    })
 }
 
 /// `type=bind,src=…,dst=…[,ro]` or `type=tmpfs,dst=…[,tmpfs-size=…,tmpfs-mode=…]`
@@ -213,7 +297,8 @@ fn mount(spec: &str) -> anyhow::Result<MountSpec> {
     }
     let mut take = |names: &[&'static str]| names.iter().find_map(|name| keys.remove(name));
     let kind = take(&["type"]).unwrap_or("bind");
-    let target = take(&["target", "dst", "destination"]).with_context(|| format!("--mount {spec:?} has no dst="))?;
+    let target = take(&["target", "dst", "destination"])
+        .with_context(|| format!("--mount {spec:?} has no dst="))?;
     let source = take(&["source", "src"]);
     let read_only = take(&["readonly", "ro"]).is_some_and(|value| value != "false");
     let size = take(&["tmpfs-size"]);
@@ -225,7 +310,9 @@ fn mount(spec: &str) -> anyhow::Result<MountSpec> {
         ("bind", Some(source)) => bind(spec, source, target, read_only),
         ("bind", None) => bail!("--mount {spec:?} has no src="),
         ("tmpfs", _) => tmpfs_mount(spec, target, size, mode, read_only),
-        (other, _) => bail!("--mount {spec:?}: there is no type {other:?}; there are bind and tmpfs"),
+        (other, _) => {
+            bail!("--mount {spec:?}: there is no type {other:?}; there are bind and tmpfs")
+        }
     }
 }
 
@@ -240,7 +327,9 @@ fn tmpfs(spec: &str) -> anyhow::Result<MountSpec> {
             None if option == "ro" => read_only = true,
             // What the mount has anyway, or what the sandbox forbids anyway.
             None if matches!(option, "rw" | "exec" | "noexec" | "nosuid" | "nodev") => {}
-            _ => bail!("--tmpfs {spec:?}: there is no option {option:?}; there are size=, mode= and ro"),
+            _ => bail!(
+                "--tmpfs {spec:?}: there is no option {option:?}; there are size=, mode= and ro"
+            ),
         }
     }
     tmpfs_mount(spec, target, size, mode, read_only)
@@ -253,19 +342,31 @@ fn tmpfs_mount(
     mode: Option<&str>,
     read_only: bool,
 ) -> anyhow::Result<MountSpec> {
-    ensure!(target.starts_with('/'), "{spec:?}: the path in the container must be absolute");
-    let size_bytes = size.map(|text| parse_size(text).with_context(|| format!("{spec:?}: {text:?} is no size"))).transpose()?;
+    ensure!(
+        target.starts_with('/'),
+        "{spec:?}: the path in the container must be absolute"
+    );
+    let size_bytes = size
+        .map(|text| parse_size(text).with_context(|| format!("{spec:?}: {text:?} is no size")))
+        .transpose()?;
     let mode = match mode {
-        Some(text) => u32::from_str_radix(text, 8).with_context(|| format!("{spec:?}: {text:?} is no octal mode"))?,
+        Some(text) => u32::from_str_radix(text, 8)
+            .with_context(|| format!("{spec:?}: {text:?} is no octal mode"))?,
         None => 0o1777,
     };
-    Ok(MountSpec { source: MountSource::Tmpfs { size_bytes, mode }, target: PathBuf::from(target), read_only })
+    Ok(MountSpec {
+        source: MountSource::Tmpfs { size_bytes, mode },
+        target: PathBuf::from(target),
+        read_only,
+    })
 }
 
 /// Bytes, with Docker's suffixes in powers of 1024.
 fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches('b').trim_end_matches(['k', 'm', 'g']);
+    let digits = lower
+        .trim_end_matches('b')
+        .trim_end_matches(['k', 'm', 'g']);
     let unit = match lower.get(digits.len()..)?.chars().next() {
         None | Some('b') => 1,
         Some('k') => 1 << 10,
@@ -281,7 +382,13 @@ mod tests {
 
     #[test]
     fn sizes_have_dockers_suffixes() {
-        for (text, bytes) in [("1", 1), ("64k", 64 << 10), ("64m", 64 << 20), ("2GB", 2 << 30), ("7b", 7)] {
+        for (text, bytes) in [
+            ("1", 1),
+            ("64k", 64 << 10),
+            ("64m", 64 << 20),
+            ("2GB", 2 << 30),
+            ("7b", 7),
+        ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
         for bad in ["", "m", "-1", "1t", "99999999999g"] {
@@ -294,12 +401,34 @@ mod tests {
         let spec = volume("/tmp:/data:ro").unwrap();
         assert!(spec.read_only && spec.target == Path::new("/data"));
         assert!(!mount("type=bind,src=/tmp,dst=/data").unwrap().read_only);
-        assert!(mount("type=bind,src=/tmp,dst=/data,readonly").unwrap().read_only);
-        assert!(matches!(tmpfs("/x:size=1m,mode=700").unwrap().source, MountSource::Tmpfs { size_bytes: Some(1_048_576), mode: 0o700 }));
-        for bad in ["name:/data", "/tmp", "/tmp:data", "/no/such/path:/x", "/tmp:/x:odd", "/a:/b:ro:x"] {
+        assert!(
+            mount("type=bind,src=/tmp,dst=/data,readonly")
+                .unwrap()
+                .read_only
+        );
+        assert!(matches!(
+            tmpfs("/x:size=1m,mode=700").unwrap().source,
+            MountSource::Tmpfs {
+                size_bytes: Some(1_048_576),
+                mode: 0o700
+            }
+        ));
+        for bad in [
+            "name:/data",
+            "/tmp",
+            "/tmp:data",
+            "/no/such/path:/x",
+            "/tmp:/x:odd",
+            "/a:/b:ro:x",
+        ] {
             assert!(volume(bad).is_err(), "{bad}");
         }
-        for bad in ["type=bind,dst=/x", "type=volume,src=a,dst=/x", "src=/tmp", "type=tmpfs,dst=/x,odd=1"] {
+        for bad in [
+            "type=bind,dst=/x",
+            "type=volume,src=a,dst=/x",
+            "src=/tmp",
+            "type=tmpfs,dst=/x,odd=1",
+        ] {
             assert!(mount(bad).is_err(), "{bad}");
         }
     }

@@ -11,8 +11,8 @@ use wythe_layers::layer;
 use wythe_layers::progress::Silent;
 use wythe_layers::spec::{Descriptor, DiffId, Platform, Reference};
 use wythe_layers::store::Store;
-use wythe_registry::{Export, write_docker_archive, write_layout, write_oci_archive};
 use wythe_registry::Location;
+use wythe_registry::{Export, write_docker_archive, write_layout, write_oci_archive};
 
 use super::output::Target;
 use super::push;
@@ -51,7 +51,11 @@ pub(crate) fn run(settings: &Settings, args: &SaveArgs) -> anyhow::Result<ExitCo
 }
 
 /// Writes to `oci:`, `oci-archive:` or `docker-archive:`.
-pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) -> anyhow::Result<()> {
+pub(crate) fn to_location(
+    store: &Store,
+    location: &Location,
+    images: &[Named],
+) -> anyhow::Result<()> {
     let target = |path: &PathBuf| match path.as_os_str() == "-" {
         true => Target::Stdout,
         false => Target::File(path.clone()),
@@ -59,7 +63,9 @@ pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) 
     let named = |name: &Option<String>| -> anyhow::Result<Vec<Written>> {
         let mut written = resolve(store, images)?;
         if let Some(name) = name {
-            written.iter_mut().for_each(|image| image.names = vec![name.clone()]);
+            written
+                .iter_mut()
+                .for_each(|image| image.names = vec![name.clone()]);
         }
         Ok(written)
     };
@@ -67,13 +73,17 @@ pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) 
         Location::Oci { path, name } => write_directory(store, &named(name)?, path),
         Location::OciArchive { path, name } => {
             let images = named(name)?;
-            to_target(&target(path), |sink| Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?))
+            to_target(&target(path), |sink| {
+                Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?)
+            })
         }
         Location::DockerArchive { path, name } => {
             let mut images = named(&None)?;
             if let Some(name) = name {
                 let reference: Reference = name.parse()?;
-                images.iter_mut().for_each(|image| image.names = vec![reference.to_string()]);
+                images
+                    .iter_mut()
+                    .for_each(|image| image.names = vec![reference.to_string()]);
             }
             write_docker(store, &images, &target(path))
         }
@@ -83,14 +93,20 @@ pub(crate) fn to_location(store: &Store, location: &Location, images: &[Named]) 
 
 pub(crate) fn oci_archive(store: &Store, images: &[Named], target: &Target) -> anyhow::Result<()> {
     let images = resolve(store, images)?;
-    to_target(target, |sink| Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?))
+    to_target(target, |sink| {
+        Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?)
+    })
 }
 
 pub(crate) fn oci_directory(store: &Store, images: &[Named], path: &Path) -> anyhow::Result<()> {
     write_directory(store, &resolve(store, images)?, path)
 }
 
-pub(crate) fn docker_archive(store: &Store, images: &[Named], target: &Target) -> anyhow::Result<()> {
+pub(crate) fn docker_archive(
+    store: &Store,
+    images: &[Named],
+    target: &Target,
+) -> anyhow::Result<()> {
     write_docker(store, &resolve(store, images)?, target)
 }
 
@@ -105,36 +121,58 @@ fn resolve(store: &Store, images: &[Named]) -> anyhow::Result<Vec<Written>> {
     let mut written: Vec<Written> = Vec::new();
     for (reference, descriptor) in images {
         let name = reference.as_ref().map(ToString::to_string);
-        let known = written.iter_mut().find(|known| known.image.descriptor.digest == descriptor.digest);
+        let known = written
+            .iter_mut()
+            .find(|known| known.image.descriptor.digest == descriptor.digest);
         if let Some(known) = known {
             known.names.extend(name);
             continue;
         }
         let image = resolved(store, descriptor, reference.as_ref())?;
-        written.push(Written { image, names: name.into_iter().collect() });
+        written.push(Written {
+            image,
+            names: name.into_iter().collect(),
+        });
     }
     Ok(written)
 }
 
 /// A whole image of the store, as a source would have resolved it.
-fn resolved(store: &Store, descriptor: &Descriptor, name: Option<&Reference>) -> anyhow::Result<ResolvedImage> {
+fn resolved(
+    store: &Store,
+    descriptor: &Descriptor,
+    name: Option<&Reference>,
+) -> anyhow::Result<ResolvedImage> {
     let stored = image::open_target(store, descriptor, &Platform::host())?
         .with_context(|| format!("image {} is not in the store", descriptor.digest))?;
     let StoredManifest::Whole(manifest) = stored.manifest else {
-        bail!("the layers of image {} are not compressed", descriptor.digest);
+        bail!(
+            "the layers of image {} are not compressed",
+            descriptor.digest
+        );
     };
     // Only for messages: the blobs come out of the store, whatever the image is called.
     let reference = match name {
         Some(name) => name.clone(),
         None => "localhost/image".parse()?,
     };
-    Ok(ResolvedImage { reference, index: None, descriptor: stored.descriptor, manifest: *manifest, config: stored.config })
+    Ok(ResolvedImage {
+        reference,
+        index: None,
+        descriptor: stored.descriptor,
+        manifest: *manifest,
+        config: stored.config,
+    })
 }
 
 fn exports<'a>(store: &'a Store, images: &'a [Written]) -> Vec<Export<'a>> {
     images
         .iter()
-        .map(|written| Export { source: store, image: &written.image, names: &written.names })
+        .map(|written| Export {
+            source: store,
+            image: &written.image,
+            names: &written.names,
+        })
         .collect()
 }
 
@@ -143,8 +181,20 @@ fn write_directory(store: &Store, images: &[Written], path: &Path) -> anyhow::Re
 }
 
 fn write_docker(store: &Store, images: &[Written], target: &Target) -> anyhow::Result<()> {
-    let size_of = |diff_id: &DiffId| layer::record(store, diff_id).ok().flatten().map(|record| record.size_bytes);
-    to_target(target, |sink| Ok(write_docker_archive(&exports(store, images), &size_of, sink, &Silent)?))
+    let size_of = |diff_id: &DiffId| {
+        layer::record(store, diff_id)
+            .ok()
+            .flatten()
+            .map(|record| record.size_bytes)
+    };
+    to_target(target, |sink| {
+        Ok(write_docker_archive(
+            &exports(store, images),
+            &size_of,
+            sink,
+            &Silent,
+        )?)
+    })
 }
 
 /// Writes a file by way of a temporary one, so that there is never half of it; or to standard output.
@@ -154,7 +204,10 @@ pub(crate) fn to_target(
 ) -> anyhow::Result<()> {
     let Target::File(path) = target else {
         let stdout = std::io::stdout();
-        ensure!(!stdout.is_terminal(), "an archive is not written to a terminal: give --output, or a pipe");
+        ensure!(
+            !stdout.is_terminal(),
+            "an archive is not written to a terminal: give --output, or a pipe"
+        );
         let mut sink = BufWriter::with_capacity(1 << 20, stdout.lock());
         write(&mut sink)?;
         return sink.flush().context("cannot write to standard output");
@@ -162,14 +215,16 @@ pub(crate) fn to_target(
     // What is no regular file (a pipe, /dev/null) is written as it is.
     if path.exists() && !path.is_file() {
         ensure!(!path.is_dir(), "{} is a directory", path.display());
-        let mut sink = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let mut sink =
+            File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
         return write(&mut sink);
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(name);
     let result = write_file(&temporary, write).and_then(|()| {
-        std::fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::rename(&temporary, path)
+            .with_context(|| format!("cannot write {}", path.display()))
     });
     if result.is_err() {
         let _ = std::fs::remove_file(&temporary);
@@ -177,7 +232,10 @@ pub(crate) fn to_target(
     result
 }
 
-fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn write_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut sink = BufWriter::with_capacity(1 << 20, File::create(path).with_context(context)?);
     write(&mut sink)?;

@@ -7,9 +7,9 @@ use crate::settings::{NoSuchImage, Settings};
 
 pub(crate) fn run(settings: &Settings, args: &TagArgs) -> anyhow::Result<ExitCode> {
     let store = settings.store()?;
-    let target = store
-        .tag(&args.source)?
-        .ok_or_else(|| NoSuchImage { reference: args.source.clone() })?;
+    let target = store.tag(&args.source)?.ok_or_else(|| NoSuchImage {
+        reference: args.source.clone(),
+    })?;
     store.set_tag(&args.target, &target)?;
     Ok(ExitCode::SUCCESS)
 }

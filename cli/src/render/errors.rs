@@ -58,7 +58,9 @@ impl Hint for std::io::Error {
     fn hint(&self) -> Option<String> {
         use std::io::ErrorKind;
         let text = match self.kind() {
-            ErrorKind::StorageFull => "the disk is full; free some space, or use another store with --root",
+            ErrorKind::StorageFull => {
+                "the disk is full; free some space, or use another store with --root"
+            }
             ErrorKind::QuotaExceeded => "your disk quota is used up; use another store with --root",
             ErrorKind::ReadOnlyFilesystem => "the disk is read-only; use another store with --root",
             _ => return None,
@@ -69,16 +71,20 @@ impl Hint for std::io::Error {
 
 impl Hint for crate::settings::NoSuchImage {
     fn hint(&self) -> Option<String> {
-        Some(format!("`wythe images` lists what is there; `wythe pull {}` fetches it", self.reference.familiar()))
+        Some(format!(
+            "`wythe images` lists what is there; `wythe pull {}` fetches it",
+            self.reference.familiar()
+        ))
     }
 }
 
 impl Hint for wythe_layers::Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => {
-                Some("what was sent is not what was asked for: try again, or ask who runs the registry".into())
-            }
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Some(
+                "what was sent is not what was asked for: try again, or ask who runs the registry"
+                    .into(),
+            ),
             Self::BlobMissing { .. } => Some("pull or build the image again".into()),
             _ => None,
         }

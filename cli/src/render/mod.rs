@@ -16,7 +16,9 @@ pub(crate) fn stdout(text: &str) -> anyhow::Result<()> {
 /// Writes bytes to standard output, exactly.
 pub(crate) fn stdout_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("cannot write to standard output")
 }
 
 /// Writes a line for people to standard error; nobody can be told when that fails.
@@ -67,7 +69,11 @@ pub(crate) fn printable(text: &str) -> String {
         .flat_map(|c| {
             let control = c.is_control() && c != '\t';
             let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if control || bidi { c.escape_unicode().collect::<Vec<_>>() } else { vec![c] }
+            if control || bidi {
+                c.escape_unicode().collect::<Vec<_>>()
+            } else {
+                vec![c]
+            }
         })
         .collect()
 }

@@ -32,19 +32,32 @@ struct Unit {
 
 impl Unit {
     fn new(label: &str) -> Self {
-        Self { label: printable(label), started: Instant::now(), bytes: 0 }
+        Self {
+            label: printable(label),
+            started: Instant::now(),
+            bytes: 0,
+        }
     }
 
     /// How it ended: what, how much, how long, how fast.
     fn summary(&self, outcome: Outcome) -> String {
-        let Self { label, bytes: count, .. } = self;
+        let Self {
+            label,
+            bytes: count,
+            ..
+        } = self;
         let took = self.started.elapsed();
         match outcome {
             Outcome::Cached => format!("{label}  cached"),
             Outcome::Failed => format!("{label}  FAILED after {}", seconds(took)),
             Outcome::Done if *count > 0 => {
                 let rate = *count as f64 / took.as_secs_f64().max(1e-6);
-                format!("{label}  {}, {} ({}/s)", bytes(*count), seconds(took), bytes(rate as u64))
+                format!(
+                    "{label}  {}, {} ({}/s)",
+                    bytes(*count),
+                    seconds(took),
+                    bytes(rate as u64)
+                )
             }
             Outcome::Done => format!("{label}  {}", seconds(took)),
         }
@@ -75,7 +88,10 @@ impl Observer for Plain {
                     unit.bytes = u64::MAX;
                     stderr_line(&unit.label);
                 }
-                stderr_line(&format!("  | {}", printable(&String::from_utf8_lossy(&line))));
+                stderr_line(&format!(
+                    "  | {}",
+                    printable(&String::from_utf8_lossy(&line))
+                ));
             }
             Event::Finished { id, outcome } => {
                 if let Some(mut unit) = units.remove(&id) {
@@ -99,7 +115,10 @@ struct Tty {
 
 impl Default for Tty {
     fn default() -> Self {
-        Self { bars: MultiProgress::new(), units: Mutex::default() }
+        Self {
+            bars: MultiProgress::new(),
+            units: Mutex::default(),
+        }
     }
 }
 
@@ -115,9 +134,15 @@ impl Observer for Tty {
     fn event(&self, event: Event) {
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Started { id, label, total_bytes } => {
+            Event::Started {
+                id,
+                label,
+                total_bytes,
+            } => {
                 let template = match total_bytes {
-                    Some(_) => "{spinner} {prefix}  {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}",
+                    Some(_) => {
+                        "{spinner} {prefix}  {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}"
+                    }
                     None => "{spinner} {prefix}  {elapsed} {wide_msg}",
                 };
                 let style = ProgressStyle::with_template(template)
@@ -127,7 +152,9 @@ impl Observer for Tty {
                     Some(total) => ProgressBar::new(total),
                     None => ProgressBar::new_spinner(),
                 };
-                let bar = self.bars.add(bar.with_style(style).with_prefix(unit.label.clone()));
+                let bar = self
+                    .bars
+                    .add(bar.with_style(style).with_prefix(unit.label.clone()));
                 bar.enable_steady_tick(Duration::from_millis(120));
                 units.insert(id, (unit, bar));
             }

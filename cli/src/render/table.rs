@@ -28,7 +28,13 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = vec![vec!["a".into(), "long cell".into()], vec!["longer".into(), String::new()]];
-        assert_eq!(table(&["X", "Y"], &rows), "X       Y\na       long cell\nlonger\n");
+        let rows = vec![
+            vec!["a".into(), "long cell".into()],
+            vec!["longer".into(), String::new()],
+        ];
+        assert_eq!(
+            table(&["X", "Y"], &rows),
+            "X       Y\na       long cell\nlonger\n"
+        );
     }
 }

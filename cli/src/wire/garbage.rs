@@ -13,7 +13,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Frees what no name and no cached step needs. When others use the store it is left for the next
 /// time.
 pub(crate) fn collect_garbage(store: Store) -> anyhow::Result<()> {
-    let roots = Roots { stacks: wythe_builder::cached_stacks(&store)?, ..Roots::default() };
+    let roots = Roots {
+        stacks: wythe_builder::cached_stacks(&store)?,
+        ..Roots::default()
+    };
     match image::collect_garbage(&store, &roots, PATIENCE) {
         Ok(collected) => {
             tracing::debug!(?collected, "garbage collected");
@@ -23,7 +26,9 @@ pub(crate) fn collect_garbage(store: Store) -> anyhow::Result<()> {
             Ok(())
         }
         Err(wythe_layers::Error::Locked { .. }) => {
-            render::stderr_line("the store is in use: what is no longer needed stays until the next `wythe rmi`");
+            render::stderr_line(
+                "the store is in use: what is no longer needed stays until the next `wythe rmi`",
+            );
             Ok(())
         }
         Err(error) => Err(error.into()),

@@ -12,7 +12,9 @@ use wythe_builder::{
 };
 use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
-use wythe_runtime::{Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch};
+use wythe_runtime::{
+    Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
+};
 
 /// How often a running step looks whether it is to stop.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
@@ -49,8 +51,17 @@ impl Processes {
             _ => Network::None,
         };
         // The same name on every machine: what a step writes must not depend on where it ran.
-        bundle.hostname = Some(process.hostname.clone().unwrap_or_else(|| "wythe".to_owned()));
-        bundle.etc = etc_files(bundle.network, bundle.hostname.as_deref(), &process.extra_hosts);
+        bundle.hostname = Some(
+            process
+                .hostname
+                .clone()
+                .unwrap_or_else(|| "wythe".to_owned()),
+        );
+        bundle.etc = etc_files(
+            bundle.network,
+            bundle.hostname.as_deref(),
+            &process.extra_hosts,
+        );
         bundle.mounts = process.mounts.iter().map(mount).collect::<Result<_, _>>()?;
         bundle.stdio.stdout = Stream::Pipe;
         bundle.stdio.stderr = Stream::Pipe;
@@ -67,11 +78,16 @@ impl Executor for Processes {
         cancel: &Cancel,
     ) -> Result<Exit, BoxError> {
         let mut container = launch(self.bundle(root, process)?.validate()?)?;
-        let created = container.created().iter().filter_map(|path| entry_path(path)).collect();
+        let created = container
+            .created()
+            .iter()
+            .filter_map(|path| entry_path(path))
+            .collect();
         let (stdout, stderr) = (container.stdout.take(), container.stderr.take());
         let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let err = stderr.map(|pipe| scope.spawn(|| copy_output(pipe, OutputStream::Stderr, output)));
+            let err =
+                stderr.map(|pipe| scope.spawn(|| copy_output(pipe, OutputStream::Stderr, output)));
             let program = container.program();
             let watcher = scope.spawn({
                 let ended = &ended;
@@ -79,7 +95,10 @@ impl Executor for Processes {
                     while !ended.load(Ordering::Acquire) {
                         std::thread::park_timeout(CANCEL_INTERVAL);
                         if cancel.is_cancelled() {
-                            let _ = rustix::process::pidfd_send_signal(program, rustix::process::Signal::KILL);
+                            let _ = rustix::process::pidfd_send_signal(
+                                program,
+                                rustix::process::Signal::KILL,
+                            );
                         }
                     }
                 }
@@ -137,20 +156,27 @@ fn entry_path(path: &Path) -> Option<EntryPath> {
 fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {
     let source = match &mount.source {
         MountSource::Path(path) => wythe_runtime::MountSource::Bind(path.clone()),
-        MountSource::Root { root: Root::Directory(path), subpath } => {
-            wythe_runtime::MountSource::Bind(join_in_root(path, subpath))
-        }
-        MountSource::Root { root: Root::Detached(fd), subpath } => {
-            wythe_runtime::MountSource::Detached(open_subpath(fd, subpath)?)
-        }
-        MountSource::Tmpfs { size_bytes } => {
-            wythe_runtime::MountSource::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 }
-        }
+        MountSource::Root {
+            root: Root::Directory(path),
+            subpath,
+        } => wythe_runtime::MountSource::Bind(join_in_root(path, subpath)),
+        MountSource::Root {
+            root: Root::Detached(fd),
+            subpath,
+        } => wythe_runtime::MountSource::Detached(open_subpath(fd, subpath)?),
+        MountSource::Tmpfs { size_bytes } => wythe_runtime::MountSource::Tmpfs {
+            size_bytes: *size_bytes,
+            mode: 0o1777,
+        },
         MountSource::File { .. } => return Err("secrets are not mounted by this version".into()),
         MountSource::Socket { path, .. } => wythe_runtime::MountSource::Bind(path.clone()),
     };
     let target = PathBuf::from(&mount.target);
-    Ok(MountSpec { source, target, read_only: mount.access == Access::ReadOnly })
+    Ok(MountSpec {
+        source,
+        target,
+        read_only: mount.access == Access::ReadOnly,
+    })
 }
 
 fn join_in_root(root: &Path, subpath: &EntryPath) -> PathBuf {
@@ -159,9 +185,14 @@ fn join_in_root(root: &Path, subpath: &EntryPath) -> PathBuf {
 }
 
 /// A part of a mount that hangs nowhere, as a mount of its own.
-fn open_subpath(mount: &std::os::fd::OwnedFd, subpath: &EntryPath) -> Result<std::os::fd::OwnedFd, BoxError> {
+fn open_subpath(
+    mount: &std::os::fd::OwnedFd,
+    subpath: &EntryPath,
+) -> Result<std::os::fd::OwnedFd, BoxError> {
     use rustix::mount::{OpenTreeFlags, open_tree};
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
     if subpath.as_bytes().is_empty() {
         return Ok(open_tree(mount, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?);
     }
@@ -173,19 +204,29 @@ fn open_subpath(mount: &std::os::fd::OwnedFd, subpath: &EntryPath) -> Result<std
         rustix::fs::Mode::empty(),
         rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_MAGICLINKS,
     )?;
-    Ok(open_tree(&inside, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?)
+    Ok(open_tree(
+        &inside,
+        "",
+        flags | OpenTreeFlags::AT_EMPTY_PATH,
+    )?)
 }
 
 /// The files of /etc that a container gets: those of the host where it shares the network, else
 /// just enough to find itself.
-pub(crate) fn etc_files(network: Network, hostname: Option<&str>, extra_hosts: &[(String, String)]) -> EtcFiles {
+pub(crate) fn etc_files(
+    network: Network,
+    hostname: Option<&str>,
+    extra_hosts: &[(String, String)],
+) -> EtcFiles {
     let read = |path: &str| {
         let mut bytes = Vec::new();
         let mut file = File::open(path).ok()?.take(MAX_ETC_BYTES);
         file.read_to_end(&mut bytes).ok()?;
         Some(bytes)
     };
-    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".as_bytes().to_vec();
+    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+        .as_bytes()
+        .to_vec();
     let mut hosts = match network {
         Network::Host => read("/etc/hosts").unwrap_or(own),
         Network::None => own,
@@ -200,5 +241,9 @@ pub(crate) fn etc_files(network: Network, hostname: Option<&str>, extra_hosts: &
         Network::Host => read("/etc/resolv.conf"),
         Network::None => Some(Vec::new()),
     };
-    EtcFiles { hosts: Some(hosts), resolv_conf, hostname: hostname.map(|name| format!("{name}\n").into_bytes()) }
+    EtcFiles {
+        hosts: Some(hosts),
+        resolv_conf,
+        hostname: hostname.map(|name| format!("{name}\n").into_bytes()),
+    }
 }

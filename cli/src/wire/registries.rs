@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use wythe_layers::store::Store;
 use wythe_registry::{
-    BlobSources, Client, ClientOptions, Credential, CredentialEnvironment, Location, Proxies, Registries, RegistriesEnvironment, Stored, TlsPolicy,
+    BlobSources, Client, ClientOptions, Credential, CredentialEnvironment, Location, Proxies,
+    Registries, RegistriesEnvironment, Stored, TlsPolicy,
 };
 
 use crate::settings::Settings;
@@ -17,7 +18,10 @@ pub(crate) fn client(settings: &Settings, store: &Store) -> anyhow::Result<Clien
 
 /// The same, with a credential that is not (yet) in any file.
 pub(crate) fn client_as(settings: &Settings, credential: Credential) -> anyhow::Result<Client> {
-    let options = ClientOptions { credential: Some(credential), ..options(settings, None)? };
+    let options = ClientOptions {
+        credential: Some(credential),
+        ..options(settings, None)?
+    };
     Client::new(options).context("cannot set up the registry client")
 }
 
@@ -28,9 +32,18 @@ fn options(settings: &Settings, store: Option<&Store>) -> anyhow::Result<ClientO
         home: env.home(),
         system: Some("/etc/containers".into()),
     })?;
-    let lower = |name: &str| env.user_text(&name.to_ascii_lowercase()).or_else(|| env.text(name));
-    let mut certificate_directories = vec!["/etc/containers/certs.d".into(), "/etc/docker/certs.d".into()];
-    certificate_directories.extend(env.config_home().map(|home| home.join("containers/certs.d")));
+    let lower = |name: &str| {
+        env.user_text(&name.to_ascii_lowercase())
+            .or_else(|| env.text(name))
+    };
+    let mut certificate_directories = vec![
+        "/etc/containers/certs.d".into(),
+        "/etc/docker/certs.d".into(),
+    ];
+    certificate_directories.extend(
+        env.config_home()
+            .map(|home| home.join("containers/certs.d")),
+    );
     Ok(ClientOptions {
         environment: credentials(settings),
         registries,
@@ -80,5 +93,8 @@ pub(crate) fn archive(text: &str) -> anyhow::Result<Option<Location>> {
 
 /// Where input from a pipe is kept while it is read.
 pub(crate) fn scratch(settings: &Settings) -> PathBuf {
-    settings.env.path("TMPDIR").unwrap_or_else(|| "/var/tmp".into())
+    settings
+        .env
+        .path("TMPDIR")
+        .unwrap_or_else(|| "/var/tmp".into())
 }

@@ -8,12 +8,30 @@ use crate::support::{Sandbox, WYTHE, containers, fail, root, succeed};
 #[test]
 fn what_the_dockerfile_says_wrong_is_shown_with_its_line() {
     let cases: [(&str, &[&str]); 9] = [
-        ("FROM scratch\nCOPPY a b\n", &["COPPY", "COPY", "Dockerfile:2"]),
-        ("FROM scratch\nCOPY --chwon=1 a b\n", &["chwon", "--chown", "Dockerfile:2"]),
-        ("FROM scratch\nRUN --mout=type=cache,target=/x true\n", &["mout", "mount", "Dockerfile:2"]),
-        ("FROM scratch AS base\nCOPY --from=bas x y\n", &["bas", "Dockerfile:2"]),
-        ("FROM scratch\nCOPY missing.txt /\n", &["missing.txt", "Dockerfile:2"]),
-        ("FROM scratch\nCOPY ../outside /\n", &["outside", "Dockerfile:2"]),
+        (
+            "FROM scratch\nCOPPY a b\n",
+            &["COPPY", "COPY", "Dockerfile:2"],
+        ),
+        (
+            "FROM scratch\nCOPY --chwon=1 a b\n",
+            &["chwon", "--chown", "Dockerfile:2"],
+        ),
+        (
+            "FROM scratch\nRUN --mout=type=cache,target=/x true\n",
+            &["mout", "mount", "Dockerfile:2"],
+        ),
+        (
+            "FROM scratch AS base\nCOPY --from=bas x y\n",
+            &["bas", "Dockerfile:2"],
+        ),
+        (
+            "FROM scratch\nCOPY missing.txt /\n",
+            &["missing.txt", "Dockerfile:2"],
+        ),
+        (
+            "FROM scratch\nCOPY ../outside /\n",
+            &["outside", "Dockerfile:2"],
+        ),
         ("RUN true\n", &["FROM", "Dockerfile:1"]),
         ("", &["Dockerfile"]),
         ("FROM Scratch:UP:x\n", &["Dockerfile:1"]),
@@ -25,7 +43,10 @@ fn what_the_dockerfile_says_wrong_is_shown_with_its_line() {
         let (code, error) = sandbox.fails(["build", "-t", "app", "context"]);
         assert_eq!(code, 1, "{dockerfile:?}: {error}");
         for word in expected {
-            assert!(error.contains(word), "{dockerfile:?} lacks {word:?}:\n{error}");
+            assert!(
+                error.contains(word),
+                "{dockerfile:?} lacks {word:?}:\n{error}"
+            );
         }
         assert_eq!(sandbox.ok(["images", "-q"]), "", "{dockerfile:?}");
     }
@@ -48,7 +69,10 @@ fn an_unknown_user_is_named() {
     sandbox.context("FROM scratch\nCOPY greet /greet\nUSER mason\nRUN [\"/greet\", \"--read\"]\n");
     let (code, error) = sandbox.fails(["build", "context"]);
     assert_eq!(code, 1);
-    assert!(error.contains("mason") && error.contains("Dockerfile:4"), "{error}");
+    assert!(
+        error.contains("mason") && error.contains("Dockerfile:4"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -89,7 +113,10 @@ fn an_unreachable_registry_is_named() {
     let name = format!("127.0.0.1:{}/app:1", crate::support::free_port());
     let (code, error) = sandbox.fails(["pull", &name]);
     assert_eq!(code, 1);
-    assert!(error.contains("refused") && error.contains("127.0.0.1"), "{error}");
+    assert!(
+        error.contains("refused") && error.contains("127.0.0.1"),
+        "{error}"
+    );
 }
 
 /// A server that answers every request with the same bytes.
@@ -111,7 +138,10 @@ fn liar(answer: Vec<u8>) -> String {
 }
 
 fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n",
+        body.len()
+    );
     [head.as_bytes(), body].concat()
 }
 
@@ -119,13 +149,26 @@ fn response(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 fn a_lying_registry_is_caught_and_leaves_nothing() {
     let manifest = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
     let huge = vec![b' '; 100 << 20];
-    let wrong_digest = format!("{manifest}Docker-Content-Digest: sha256:{}\r\n", "0".repeat(64));
+    let wrong_digest = format!(
+        "{manifest}Docker-Content-Digest: sha256:{}\r\n",
+        "0".repeat(64)
+    );
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("a manifest of 100 MiB", response("200 OK", manifest, &huge)),
         ("not JSON", response("200 OK", manifest, b"<html>")),
-        ("another digest than it says", response("200 OK", &wrong_digest, b"{\"schemaVersion\":2}")),
+        (
+            "another digest than it says",
+            response("200 OK", &wrong_digest, b"{\"schemaVersion\":2}"),
+        ),
         ("schema 1", response("200 OK", "", b"{\"schemaVersion\":1}")),
-        ("not found", response("404 Not Found", "", b"{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"no\"}]}")),
+        (
+            "not found",
+            response(
+                "404 Not Found",
+                "",
+                b"{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"no\"}]}",
+            ),
+        ),
         ("forbidden", response("403 Forbidden", "", b"")),
         ("not HTTP", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
     ];
@@ -147,17 +190,32 @@ fn a_truncated_layer_is_caught_and_leaves_nothing() {
     sandbox.ok(["build", "-q", "-t", "app", "context"]);
     sandbox.ok(["save", "--format", "oci-dir", "-o", "layout", "app"]);
     let blobs = sandbox.path("layout/blobs/sha256");
-    let biggest = std::fs::read_dir(blobs).unwrap().flatten().max_by_key(|e| e.metadata().unwrap().len()).unwrap();
+    let biggest = std::fs::read_dir(blobs)
+        .unwrap()
+        .flatten()
+        .max_by_key(|e| e.metadata().unwrap().len())
+        .unwrap();
     let bytes = std::fs::read(biggest.path()).unwrap();
     for (what, changed) in [
         ("cut", bytes[..bytes.len() / 2].to_vec()),
         ("longer", [bytes.clone(), vec![0]].concat()),
-        ("changed", bytes.iter().enumerate().map(|(n, b)| if n == 99 { !b } else { *b }).collect()),
+        (
+            "changed",
+            bytes
+                .iter()
+                .enumerate()
+                .map(|(n, b)| if n == 99 { !b } else { *b })
+                .collect(),
+        ),
     ] {
         std::fs::write(biggest.path(), changed).unwrap();
         let (_, error) = fail(&mut sandbox.wythe_on("other", ["pull", "oci:layout"]));
         assert!(error.contains("sha256:"), "{what}: {error}");
-        assert_eq!(succeed(&mut sandbox.wythe_on("other", ["images", "-q"])), "", "{what}");
+        assert_eq!(
+            succeed(&mut sandbox.wythe_on("other", ["images", "-q"])),
+            "",
+            "{what}"
+        );
         succeed(&mut sandbox.wythe_on("other", ["info", "--verify"]));
     }
     std::fs::write(biggest.path(), bytes).unwrap();
@@ -173,7 +231,10 @@ fn priv_a_full_disk_is_an_error_that_loses_nothing() {
     sandbox.context("FROM scratch\nCOPY greet /greet\n");
     sandbox.ok(["build", "-q", "-t", "app", "context"]);
     sandbox.file("context/big", vec![7; 4 << 20]);
-    sandbox.file("context/Dockerfile", "FROM scratch\nCOPY greet /greet\nCOPY big /big\nRUN [\"/greet\", \"--read\"]\n");
+    sandbox.file(
+        "context/Dockerfile",
+        "FROM scratch\nCOPY greet /greet\nCOPY big /big\nRUN [\"/greet\", \"--read\"]\n",
+    );
     // A store on a disk of 3 MiB, in a mount namespace of this test's own.
     let script = format!(
         "mkdir -p full && mount -t tmpfs -o size=3m tmpfs full && \
@@ -181,14 +242,27 @@ fn priv_a_full_disk_is_an_error_that_loses_nothing() {
          ! {WYTHE} --root full build -t big context && \
          {WYTHE} --root full info --verify && {WYTHE} --root full images"
     );
-    sandbox.file("context/Dockerfile.small", "FROM scratch\nCOPY Dockerfile /\n");
+    sandbox.file(
+        "context/Dockerfile.small",
+        "FROM scratch\nCOPY Dockerfile /\n",
+    );
     let mut command = std::process::Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
-    let output = command.current_dir(sandbox.path("")).env("HOME", sandbox.path("")).output().unwrap();
-    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .current_dir(sandbox.path(""))
+        .env("HOME", sandbox.path(""))
+        .output()
+        .unwrap();
+    let (said, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{said}\n{error}");
     assert!(said.contains("small") && !said.contains("big"), "{said}");
-    assert!(error.contains("No space left") && error.contains("hint: the disk is full"), "{error}");
+    assert!(
+        error.contains("No space left") && error.contains("hint: the disk is full"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -226,8 +300,20 @@ fn without_user_namespaces_the_reason_and_the_way_out_are_named() {
          {WYTHE} --root nested build -t app context"
     );
     let mut command = std::process::Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
-    command.current_dir(sandbox.path("")).env("HOME", sandbox.path(""));
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    command
+        .current_dir(sandbox.path(""))
+        .env("HOME", sandbox.path(""));
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{error}");

@@ -23,7 +23,11 @@ fn kill_and_retry(sandbox: &Sandbox, store: &str, command: &dyn Fn() -> std::pro
     let longest = started.elapsed().max(Duration::from_millis(20));
     for round in 0..ROUNDS {
         let _ = std::fs::remove_dir_all(sandbox.path(store));
-        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command()
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(delay(round, longest));
         let _ = child.kill();
         let _ = child.wait();
@@ -52,7 +56,14 @@ fn a_killed_build_loses_nothing() {
     let sandbox = Sandbox::new();
     context(&sandbox);
     kill_and_retry(&sandbox, "store", &|| {
-        sandbox.wythe(["build", "-t", "app", "-o", "type=oci,dest=app.tar", "context"])
+        sandbox.wythe([
+            "build",
+            "-t",
+            "app",
+            "-o",
+            "type=oci,dest=app.tar",
+            "context",
+        ])
     });
 }
 
@@ -67,7 +78,9 @@ fn a_killed_pull_loses_nothing() {
     let server = Server::wythe(&sandbox, "registry");
     let name = format!("{}/app:1", server.address);
     sandbox.ok(["push", "-q", "app", &name]);
-    kill_and_retry(&sandbox, "puller", &|| sandbox.wythe_on("puller", ["pull", &name]));
+    kill_and_retry(&sandbox, "puller", &|| {
+        sandbox.wythe_on("puller", ["pull", &name])
+    });
 }
 
 #[test]
@@ -81,7 +94,11 @@ fn a_killed_push_tags_nothing_and_the_next_one_succeeds() {
     let server = Server::wythe(&sandbox, "registry");
     for round in 0..ROUNDS {
         let name = format!("{}/app:{round}", server.address);
-        let mut child = sandbox.wythe(["push", "-q", "app", &name]).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = sandbox
+            .wythe(["push", "-q", "app", &name])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(delay(round, Duration::from_millis(60)));
         let _ = child.kill();
         let _ = child.wait();

@@ -16,8 +16,15 @@ fn peer_a_program_is_compiled_on_debian_and_comes_back_from_a_registry() {
     std::fs::create_dir_all(sandbox.path("base")).unwrap();
     let mut debootstrap = Command::new("mmdebstrap");
     let suite = "--variant=minbase";
-    succeed(debootstrap.args([suite, "--quiet", "bookworm"]).arg(sandbox.path("base/rootfs.tar")));
-    sandbox.file("base/Dockerfile", "FROM scratch\nADD rootfs.tar /\nCMD [\"/bin/bash\"]\n");
+    succeed(
+        debootstrap
+            .args([suite, "--quiet", "bookworm"])
+            .arg(sandbox.path("base/rootfs.tar")),
+    );
+    sandbox.file(
+        "base/Dockerfile",
+        "FROM scratch\nADD rootfs.tar /\nCMD [\"/bin/bash\"]\n",
+    );
     sandbox.ok(["build", "-t", &base, "base"]);
     sandbox.ok(["push", &base]);
     sandbox.ok(["rmi", &base]);

@@ -18,10 +18,15 @@ fn images_are_listed_tagged_and_removed() {
     let table = sandbox.ok(["images"]);
     assert!(table.starts_with("REPOSITORY"), "{table}");
     assert_eq!(table.lines().count(), 3, "{table}");
-    let json: serde_json::Value = serde_json::from_str(&sandbox.ok(["images", "--format", "json"])).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&sandbox.ok(["images", "--format", "json"])).unwrap();
     assert_eq!(json[0]["image_id"], json[1]["image_id"]);
     sandbox.ok(["rmi", "app"]);
-    assert!(sandbox.ok(["history", "localhost:5000/me/app:1"]).contains("COPY"));
+    assert!(
+        sandbox
+            .ok(["history", "localhost:5000/me/app:1"])
+            .contains("COPY")
+    );
     sandbox.ok(["rmi", "localhost:5000/me/app:1"]);
     assert_eq!(sandbox.ok(["images", "-q"]), "");
     let (code, error) = sandbox.fails(["rmi", "app"]);
@@ -66,7 +71,9 @@ fn an_archive_of_each_kind_comes_back_as_the_same_image() {
         let loaded = crate::support::succeed(&mut sandbox.wythe_on(&store, ["images", "-q"]));
         assert_eq!(loaded, id, "{format}");
         if containers() {
-            let said = crate::support::succeed(&mut sandbox.wythe_on(&store, ["run", "--pull", "never", "app"]));
+            let said = crate::support::succeed(
+                &mut sandbox.wythe_on(&store, ["run", "--pull", "never", "app"]),
+            );
             assert_eq!(said, FILES, "{format}");
         }
     }
@@ -94,9 +101,14 @@ fn a_damaged_archive_is_refused_and_leaves_nothing() {
     sandbox.file("damaged.tar", &bytes);
     sandbox.file("cut.tar", &bytes[..middle]);
     for name in ["damaged.tar", "cut.tar"] {
-        let (code, error) = crate::support::fail(&mut sandbox.wythe_on("other", ["load", "-i", name]));
+        let (code, error) =
+            crate::support::fail(&mut sandbox.wythe_on("other", ["load", "-i", name]));
         assert_eq!(code, 1, "{error}");
-        assert_eq!(crate::support::succeed(&mut sandbox.wythe_on("other", ["images", "-q"])), "", "{name}");
+        assert_eq!(
+            crate::support::succeed(&mut sandbox.wythe_on("other", ["images", "-q"])),
+            "",
+            "{name}"
+        );
     }
 }
 
@@ -106,9 +118,16 @@ fn a_push_and_a_pull_keep_every_digest() {
     let server = Server::wythe(&sandbox, "registry");
     let name = format!("{}/me/app:1", server.address);
     let pushed = sandbox.ok(["push", "-q", "app", &name]);
-    assert_eq!(pushed, sandbox.ok(["push", "-q", "app", &name]), "a second push changes nothing");
+    assert_eq!(
+        pushed,
+        sandbox.ok(["push", "-q", "app", &name]),
+        "a second push changes nothing"
+    );
     let pulled = crate::support::succeed(&mut sandbox.wythe_on("other", ["pull", "-q", &name]));
-    assert_eq!(pushed.trim().rsplit('@').next(), pulled.trim().rsplit('@').next());
+    assert_eq!(
+        pushed.trim().rsplit('@').next(),
+        pulled.trim().rsplit('@').next()
+    );
     let id = crate::support::succeed(&mut sandbox.wythe_on("other", ["images", "-q"]));
     assert_eq!(id, sandbox.ok(["images", "-q"]));
 }

@@ -8,7 +8,9 @@ use crate::support::{Sandbox, Server, busybox, peers, succeed};
 /// Runs a shell script in a mount namespace of its own, without the cgroup2 mount of hybrid hosts,
 /// which Debian's crun and dockerd do not expect.
 pub(crate) fn script(folder: &Path, text: &str) -> String {
-    let script = format!("set -e\n! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified\n{text}");
+    let script = format!(
+        "set -e\n! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified\n{text}"
+    );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "bash", "-c", &script]);
     succeed(command.current_dir(folder).env("HOME", folder))
@@ -47,17 +49,42 @@ fn peer_images_built_here_run_everywhere() {
     let name = format!("{}/app:1", server.address);
     sandbox.ok(["build", "-q", "-t", &name, "context"]);
     sandbox.ok(["push", &name]);
-    sandbox.ok(["save", "--format", "docker-archive", "-o", "docker.tar", &name]);
+    sandbox.ok([
+        "save",
+        "--format",
+        "docker-archive",
+        "-o",
+        "docker.tar",
+        &name,
+    ]);
     sandbox.ok(["save", "--format", "oci-archive", "-o", "oci.tar", &name]);
     let folder = sandbox.path("");
 
-    let inspected = script(&folder, &format!("skopeo inspect --tls-verify=false docker://{name}"));
+    let inspected = script(
+        &folder,
+        &format!("skopeo inspect --tls-verify=false docker://{name}"),
+    );
     assert!(inspected.contains("\"a\": \"b\""), "{inspected}");
     // The store itself is a layout that others read in place.
     script(&folder, &format!("skopeo inspect oci:store:{name}"));
 
-    assert_eq!(script(&folder, &format!("podman {STORES} {PODMAN_RUN} --tls-verify=false -q {name}")), SAID, "podman, pulled");
-    assert_eq!(script(&folder, &format!("podman {STORES} load -q -i docker.tar >&2; podman {STORES} {PODMAN_RUN} --pull never {name}")), SAID);
+    assert_eq!(
+        script(
+            &folder,
+            &format!("podman {STORES} {PODMAN_RUN} --tls-verify=false -q {name}")
+        ),
+        SAID,
+        "podman, pulled"
+    );
+    assert_eq!(
+        script(
+            &folder,
+            &format!(
+                "podman {STORES} load -q -i docker.tar >&2; podman {STORES} {PODMAN_RUN} --pull never {name}"
+            )
+        ),
+        SAID
+    );
 
     let umoci = format!(
         "skopeo copy -q --src-tls-verify=false docker://{name} oci:layout:x\n umoci unpack --image layout:x bundle >&2\n \
@@ -78,7 +105,11 @@ fn peer_images_built_here_run_everywhere() {
          $c run --rm --cgroup '' {name} wythe-test-$$ \
            sh -c 'echo $GREETING; cat /etc/link; stat -c %a /empty'"
     );
-    assert_eq!(script(&folder, &docker), SAID.repeat(3), "docker pull, docker load, ctr");
+    assert_eq!(
+        script(&folder, &docker),
+        SAID.repeat(3),
+        "docker pull, docker load, ctr"
+    );
 }
 
 #[test]
@@ -115,7 +146,15 @@ fn peer_images_made_by_others_run_here() {
         let said = succeed(&mut sandbox.wythe_on(&store, ["run", "-q", &reference]));
         assert_eq!(said, SAID, "{name}");
     }
-    for (number, source) in ["podman.tar", "podman-oci.tar", "skopeo-layout", "skopeo.tar"].iter().enumerate() {
+    for (number, source) in [
+        "podman.tar",
+        "podman-oci.tar",
+        "skopeo-layout",
+        "skopeo.tar",
+    ]
+    .iter()
+    .enumerate()
+    {
         let store = format!("loaded-{number}");
         let names = succeed(&mut sandbox.wythe_on(&store, ["load", "-q", "-i", source]));
         let name = names.trim();

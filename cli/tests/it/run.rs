@@ -10,8 +10,14 @@ fn with_shell() -> Sandbox {
     let sandbox = Sandbox::new();
     std::fs::create_dir_all(sandbox.path("context")).unwrap();
     std::fs::copy(busybox(), sandbox.path("context/busybox")).unwrap();
-    sandbox.file("context/passwd", "root:x:0:0:root:/root:/bin/sh\nmason:x:1000:1000::/home/mason:/bin/sh\n");
-    sandbox.file("context/group", "root:x:0:\nmason:x:1000:\nquarry:x:2000:mason\n");
+    sandbox.file(
+        "context/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nmason:x:1000:1000::/home/mason:/bin/sh\n",
+    );
+    sandbox.file(
+        "context/group",
+        "root:x:0:\nmason:x:1000:\nquarry:x:2000:mason\n",
+    );
     sandbox.file(
         "context/Dockerfile",
         "FROM scratch\nCOPY busybox /bin/busybox\nCOPY passwd group /etc/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
@@ -23,7 +29,9 @@ fn with_shell() -> Sandbox {
 
 /// For tests that need a shell: busybox, and namespaces.
 fn shell() -> Option<Sandbox> {
-    let there = ["/bin/busybox", "/usr/bin/busybox"].iter().any(|path| std::path::Path::new(path).exists());
+    let there = ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .any(|path| std::path::Path::new(path).exists());
     if !there {
         peers(&["busybox"]);
         return None;
@@ -42,7 +50,10 @@ fn exit_codes_are_those_of_docker() {
     for (command, code) in [
         (vec!["run", "shell", "sh", "-c", "exit 7"], 7),
         // Process 1 of a namespace cannot be killed from within; a child of the init can.
-        (vec!["run", "--init", "shell", "sh", "-c", "kill -TERM $$"], 128 + 15),
+        (
+            vec!["run", "--init", "shell", "sh", "-c", "kill -TERM $$"],
+            128 + 15,
+        ),
         (vec!["run", "shell", "/no/such/program"], 127),
         (vec!["run", "shell", "/etc/passwd"], 126),
         (vec!["run", "--no-such-flag", "shell"], 125),
@@ -62,11 +73,23 @@ fn environment_user_and_directory_come_from_flags_and_image() {
     let Some(sandbox) = shell() else { return };
     sandbox.file("vars", "# comment\nFROM_FILE=1\n");
     assert_eq!(sh(&sandbox, &["-e", "A=b c"], "echo $A"), "b c\n");
-    assert_eq!(sh(&sandbox, &["--env-file", "vars"], "echo $FROM_FILE"), "1\n");
+    assert_eq!(
+        sh(&sandbox, &["--env-file", "vars"], "echo $FROM_FILE"),
+        "1\n"
+    );
     assert_eq!(sh(&sandbox, &["-w", "/tmp"], "pwd"), "/tmp\n");
-    assert_eq!(sh(&sandbox, &["--hostname", "quarry"], "hostname"), "quarry\n");
-    assert_eq!(sh(&sandbox, &[], "echo $HOME $PATH"), "/root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
-    assert_eq!(sandbox.ok(["run", "--entrypoint", "/bin/echo", "shell", "x"]), "x\n");
+    assert_eq!(
+        sh(&sandbox, &["--hostname", "quarry"], "hostname"),
+        "quarry\n"
+    );
+    assert_eq!(
+        sh(&sandbox, &[], "echo $HOME $PATH"),
+        "/root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+    );
+    assert_eq!(
+        sandbox.ok(["run", "--entrypoint", "/bin/echo", "shell", "x"]),
+        "x\n"
+    );
 }
 
 #[test]
@@ -75,7 +98,14 @@ fn priv_users_are_looked_up_in_the_image() {
         return;
     }
     let Some(sandbox) = shell() else { return };
-    assert_eq!(sh(&sandbox, &["-u", "mason"], "id -u; id -g; id -G; echo $HOME"), "1000\n1000\n1000 2000\n/home/mason\n");
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["-u", "mason"],
+            "id -u; id -g; id -G; echo $HOME"
+        ),
+        "1000\n1000\n1000 2000\n/home/mason\n"
+    );
     assert_eq!(sh(&sandbox, &["-u", "1234:5"], "id -u; id -g"), "1234\n5\n");
     assert_eq!(sh(&sandbox, &["-u", "mason:quarry"], "id -g"), "2000\n");
 }
@@ -83,18 +113,85 @@ fn priv_users_are_looked_up_in_the_image() {
 #[test]
 fn the_container_sees_its_own_world() {
     let Some(sandbox) = shell() else { return };
-    assert_eq!(sh(&sandbox, &[], "echo $$"), "1\n", "a pid namespace of its own");
-    assert_eq!(sh(&sandbox, &["--init"], "[ $$ != 1 ] && echo yes"), "yes\n");
-    let interfaces = sh(&sandbox, &[], "ls /sys/class/net 2>/dev/null || cat /proc/net/dev | tail -n +3 | cut -d: -f1");
+    assert_eq!(
+        sh(&sandbox, &[], "echo $$"),
+        "1\n",
+        "a pid namespace of its own"
+    );
+    assert_eq!(
+        sh(&sandbox, &["--init"], "[ $$ != 1 ] && echo yes"),
+        "yes\n"
+    );
+    let interfaces = sh(
+        &sandbox,
+        &[],
+        "ls /sys/class/net 2>/dev/null || cat /proc/net/dev | tail -n +3 | cut -d: -f1",
+    );
     assert_eq!(interfaces.split_whitespace().collect::<Vec<_>>(), ["lo"]);
-    assert_eq!(sh(&sandbox, &[], "ping -c1 127.0.0.1 >/dev/null 2>&1; cat /proc/net/dev | grep -c lo"), "1\n");
-    assert_eq!(sh(&sandbox, &[], "cat /proc/kcore | wc -c; ls -A /sys/firmware | wc -l"), "0\n0\n");
-    assert!(sh(&sandbox, &[], "echo x > /proc/sys/kernel/hostname 2>/dev/null || echo refused").contains("refused"));
-    assert_eq!(sh(&sandbox, &[], "for f in null zero full random urandom tty ptmx; do [ -c /dev/$f ] || [ -L /dev/$f ] || echo no $f; done"), "");
-    assert_eq!(sh(&sandbox, &[], "grep CapBnd /proc/self/status").split_whitespace().last(), Some("00000000a80425fb"));
-    assert_eq!(sh(&sandbox, &["--cap-drop", "ALL"], "grep CapBnd /proc/self/status").split_whitespace().last(), Some("0000000000000000"));
-    assert_eq!(sh(&sandbox, &[], "grep -E '^Seccomp:' /proc/self/status").split_whitespace().last(), Some("2"));
-    assert_eq!(sh(&sandbox, &["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status").split_whitespace().last(), Some("1"));
+    assert_eq!(
+        sh(
+            &sandbox,
+            &[],
+            "ping -c1 127.0.0.1 >/dev/null 2>&1; cat /proc/net/dev | grep -c lo"
+        ),
+        "1\n"
+    );
+    assert_eq!(
+        sh(
+            &sandbox,
+            &[],
+            "cat /proc/kcore | wc -c; ls -A /sys/firmware | wc -l"
+        ),
+        "0\n0\n"
+    );
+    assert!(
+        sh(
+            &sandbox,
+            &[],
+            "echo x > /proc/sys/kernel/hostname 2>/dev/null || echo refused"
+        )
+        .contains("refused")
+    );
+    assert_eq!(
+        sh(
+            &sandbox,
+            &[],
+            "for f in null zero full random urandom tty ptmx; do [ -c /dev/$f ] || [ -L /dev/$f ] || echo no $f; done"
+        ),
+        ""
+    );
+    assert_eq!(
+        sh(&sandbox, &[], "grep CapBnd /proc/self/status")
+            .split_whitespace()
+            .last(),
+        Some("00000000a80425fb")
+    );
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["--cap-drop", "ALL"],
+            "grep CapBnd /proc/self/status"
+        )
+        .split_whitespace()
+        .last(),
+        Some("0000000000000000")
+    );
+    assert_eq!(
+        sh(&sandbox, &[], "grep -E '^Seccomp:' /proc/self/status")
+            .split_whitespace()
+            .last(),
+        Some("2")
+    );
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["--security-opt", "no-new-privileges"],
+            "grep NoNewPrivs /proc/self/status"
+        )
+        .split_whitespace()
+        .last(),
+        Some("1")
+    );
 }
 
 #[test]
@@ -102,8 +199,22 @@ fn changes_go_with_the_container_and_read_only_means_it() {
     let Some(sandbox) = shell() else { return };
     sh(&sandbox, &[], "echo x > /mark");
     assert_eq!(sh(&sandbox, &[], "ls /mark 2>/dev/null; true"), "");
-    assert_eq!(sh(&sandbox, &["--read-only"], "touch /mark 2>/dev/null || echo refused"), "refused\n");
-    assert_eq!(sh(&sandbox, &["--read-only", "--tmpfs", "/tmp"], "touch /tmp/a && echo ok"), "ok\n");
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["--read-only"],
+            "touch /mark 2>/dev/null || echo refused"
+        ),
+        "refused\n"
+    );
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["--read-only", "--tmpfs", "/tmp"],
+            "touch /tmp/a && echo ok"
+        ),
+        "ok\n"
+    );
     let left = std::fs::read_dir(sandbox.path("store/snapshots")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "a snapshot was left behind");
 }
@@ -114,16 +225,36 @@ fn volumes_are_bound_where_they_should_and_not_followed_out() {
     sandbox.file("data/in", "inside\n");
     let data = sandbox.path("data");
     let spec = format!("{}:/data", data.display());
-    assert_eq!(sh(&sandbox, &["-v", &spec], "cat /data/in; echo out > /data/out"), "inside\n");
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["-v", &spec],
+            "cat /data/in; echo out > /data/out"
+        ),
+        "inside\n"
+    );
     assert_eq!(std::fs::read_to_string(data.join("out")).unwrap(), "out\n");
     let read_only = format!("{spec}:ro");
-    assert_eq!(sh(&sandbox, &["-v", &read_only], "touch /data/x 2>/dev/null || echo refused"), "refused\n");
+    assert_eq!(
+        sh(
+            &sandbox,
+            &["-v", &read_only],
+            "touch /data/x 2>/dev/null || echo refused"
+        ),
+        "refused\n"
+    );
     // An image that makes the target a link to the host: the link is resolved inside the image.
-    sandbox.file("evil/Dockerfile", "FROM shell\nRUN ln -s /../../../../../../etc /escape\n");
+    sandbox.file(
+        "evil/Dockerfile",
+        "FROM shell\nRUN ln -s /../../../../../../etc /escape\n",
+    );
     sandbox.ok(["build", "-q", "-t", "evil", "evil"]);
     let canary = format!("{}:/escape/canary", data.display());
     sandbox.ok(["run", "-v", &canary, "evil", "true"]);
-    assert!(!std::path::Path::new("/etc/canary").exists(), "a mount target was made on the host");
+    assert!(
+        !std::path::Path::new("/etc/canary").exists(),
+        "a mount target was made on the host"
+    );
 }
 
 #[test]
@@ -139,7 +270,11 @@ fn standard_input_and_signals_pass_through() {
     assert_eq!(child.wait_with_output().unwrap().stdout, b"through");
 
     let script = "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
-    let mut child = sandbox.wythe(["run", "shell", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = sandbox
+        .wythe(["run", "shell", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut reader = std::io::BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
@@ -155,19 +290,32 @@ fn a_killed_run_leaves_no_process() {
     let Some(sandbox) = shell() else { return };
     let marker = format!("31{}", std::process::id());
     let mut child = sandbox
-        .wythe(["run", "shell", "sh", "-c", &format!("echo up; sleep {marker}; true")])
+        .wythe([
+            "run",
+            "shell",
+            "sh",
+            "-c",
+            &format!("echo up; sleep {marker}; true"),
+        ])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     let running = || {
-        std::fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            command.starts_with(format!("sleep\0{marker}").as_bytes())
-        })
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(Result::ok)
+            .any(|entry| {
+                let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                command.starts_with(format!("sleep\0{marker}").as_bytes())
+            })
     };
     crate::support::wait_for("the end of the container", || !running());
 }
@@ -185,9 +333,18 @@ fn a_terminal_is_a_terminal() {
         sandbox.path("store").display()
     );
     let mut script = std::process::Command::new("script");
-    script.args(["-qec", &format!("stty rows 33 cols 77; {wythe}"), "/dev/null"]).stdin(Stdio::null());
+    script
+        .args([
+            "-qec",
+            &format!("stty rows 33 cols 77; {wythe}"),
+            "/dev/null",
+        ])
+        .stdin(Stdio::null());
     let said = succeed(&mut script).replace('\r', "");
-    assert!(said.contains("/dev/pts/") || said.contains("/dev/console"), "{said}");
+    assert!(
+        said.contains("/dev/pts/") || said.contains("/dev/console"),
+        "{said}"
+    );
     assert!(said.contains("33 77"), "{said}");
     assert!(said.contains("terminal"), "{said}");
 }

@@ -11,7 +11,8 @@ fn a_pushed_image_is_listed_pulled_and_deleted() {
     let name = format!("{}/a/b/app:1", server.address);
     sandbox.ok(["push", "app", &name]);
     succeed(&mut sandbox.wythe_on("other", ["pull", &name]));
-    let (_, error) = fail(&mut sandbox.wythe_on("other", ["pull", &format!("{}/a/b/app:2", server.address)]));
+    let (_, error) =
+        fail(&mut sandbox.wythe_on("other", ["pull", &format!("{}/a/b/app:2", server.address)]));
     assert!(error.contains("a/b/app"), "{error}");
 }
 

@@ -18,7 +18,9 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// A path in the folder.
@@ -63,7 +65,10 @@ impl Sandbox {
     }
 
     /// Runs `wythe`, which must fail; its exit code and standard error.
-    pub(crate) fn fails<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> (i32, String) {
+    pub(crate) fn fails<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> (i32, String) {
         fail(&mut self.wythe(args))
     }
 
@@ -95,12 +100,17 @@ pub(crate) fn fail(command: &mut Command) -> (i32, String) {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{command:?} succeeded\n{stderr}");
-    assert!(!stderr.contains("panicked"), "{command:?} panicked\n{stderr}");
+    assert!(
+        !stderr.contains("panicked"),
+        "{command:?} panicked\n{stderr}"
+    );
     (output.status.code().unwrap_or(-1), stderr)
 }
 
 fn output(command: &mut Command) -> Output {
-    command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
 }
 
 /// The tour's program, compiled once.
@@ -111,7 +121,14 @@ pub(crate) fn static_program() -> &'static Path {
         let path = folder.path().join("greet");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tour/greet.rs");
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-        rustc.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]);
+        rustc.args([
+            "--edition",
+            "2024",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+        ]);
         succeed(rustc.arg("-o").arg(&path).arg(source));
         (folder, path)
     });
@@ -120,11 +137,17 @@ pub(crate) fn static_program() -> &'static Path {
 
 /// Whether `WYTHE_REQUIRE` names a tier.
 fn required(tier: &str) -> bool {
-    std::env::var("WYTHE_REQUIRE").unwrap_or_default().split(',').any(|name| name == tier)
+    std::env::var("WYTHE_REQUIRE")
+        .unwrap_or_default()
+        .split(',')
+        .any(|name| name == tier)
 }
 
 fn skip(tier: &str, missing: &str) -> bool {
-    assert!(!required(tier), "WYTHE_REQUIRE names {tier}, but this machine lacks {missing}");
+    assert!(
+        !required(tier),
+        "WYTHE_REQUIRE names {tier}, but this machine lacks {missing}"
+    );
     eprintln!("SKIPPED ({tier}): this machine lacks {missing}");
     false
 }
@@ -146,7 +169,8 @@ pub(crate) fn peers(programs: &[&str]) -> bool {
         return skip("peer", "root");
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing = |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).exists());
+    let missing =
+        |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).exists());
     match programs.iter().find(missing) {
         Some(program) => skip("peer", program),
         None => true,
@@ -155,13 +179,21 @@ pub(crate) fn peers(programs: &[&str]) -> bool {
 
 /// For tests that run a container: whether this user may make user namespaces (root always may).
 pub(crate) fn containers() -> bool {
-    let allowed = Command::new("unshare").args(["--user", "--map-root-user", "true"]).output();
-    is_root() || allowed.is_ok_and(|output| output.status.success()) || skip("priv", "user namespaces")
+    let allowed = Command::new("unshare")
+        .args(["--user", "--map-root-user", "true"])
+        .output();
+    is_root()
+        || allowed.is_ok_and(|output| output.status.success())
+        || skip("priv", "user namespaces")
 }
 
 /// A static busybox, for images with a shell.
 pub(crate) fn busybox() -> PathBuf {
-    ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|path| path.exists()).unwrap()
+    ["/bin/busybox", "/usr/bin/busybox"]
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.exists())
+        .unwrap()
 }
 
 /// A server process that ends with the test.
@@ -176,10 +208,14 @@ impl Server {
     pub(crate) fn wythe(sandbox: &Sandbox, store: &str) -> Self {
         let port_file = sandbox.path(&format!("{store}.address"));
         let _ = std::fs::remove_file(&port_file);
-        let mut command = sandbox.wythe_on(store, ["serve", "--listen", "127.0.0.1:0", "--port-file"]);
+        let mut command =
+            sandbox.wythe_on(store, ["serve", "--listen", "127.0.0.1:0", "--port-file"]);
         let child = command.arg(&port_file).spawn().unwrap();
         wait_for("wythe serve", || port_file.exists());
-        let address = std::fs::read_to_string(&port_file).unwrap().trim().to_owned();
+        let address = std::fs::read_to_string(&port_file)
+            .unwrap()
+            .trim()
+            .to_owned();
         Self { child, address }
     }
 
@@ -199,7 +235,9 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("docker-registry", || std::net::TcpStream::connect(&address).is_ok());
+        wait_for("docker-registry", || {
+            std::net::TcpStream::connect(&address).is_ok()
+        });
         Self { child, address }
     }
 }
@@ -222,5 +260,9 @@ pub(crate) fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
 
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }

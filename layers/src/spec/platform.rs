@@ -40,14 +40,17 @@ pub struct UnknownField(String);
 
 impl Serialize for UnknownField {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let value: serde_json::Value = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        let value: serde_json::Value =
+            serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         value.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for UnknownField {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(serde_json::Value::deserialize(deserializer)?.to_string()))
+        Ok(Self(
+            serde_json::Value::deserialize(deserializer)?.to_string(),
+        ))
     }
 }
 
@@ -217,7 +220,10 @@ mod tests {
         let text = r#"{"architecture":"amd64","os":"linux","features":["sse4"],"odd":{"a":1}}"#;
         let platform: Platform = serde_json::from_str(text).unwrap();
         let again: serde_json::Value = serde_json::to_value(&platform).unwrap();
-        assert_eq!(again, serde_json::from_str::<serde_json::Value>(text).unwrap());
+        assert_eq!(
+            again,
+            serde_json::from_str::<serde_json::Value>(text).unwrap()
+        );
     }
 
     #[test]
