@@ -5,6 +5,7 @@
 //! a layer's name. The first miss brings in the base's layers and does the work.
 
 mod bases;
+mod cache_mount;
 mod finish;
 mod keys;
 mod materials;

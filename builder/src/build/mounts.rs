@@ -1,21 +1,18 @@
 //! `RUN --mount`: each kind made ready before the process starts.
 
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
 use std::sync::Arc;
 
 use wythe_layers::layer::{LayerStack, Purpose};
 use wythe_layers::snapshot::Snapshot;
-use wythe_layers::spec::Digest;
 use wythe_layers::tree::EntryPath;
 
-use super::materials;
 use super::session::Session;
 use super::stage::{Worker, write_layer};
+use super::{cache_mount, materials};
 use crate::copy::{self, Place, Settings};
-use crate::parse::{CacheSharing, Span};
-use crate::path::{clean_in_root, display};
+use crate::parse::Span;
+use crate::path::clean_in_root;
 use crate::plan::{CopySource, CopyStep, FileSource, RunStep, StepMount};
 use crate::view::View;
 use crate::{Access, Error, MountSource, ProcessMount, Result, Secret};
@@ -63,7 +60,7 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
                 target,
                 writable,
             } => bind(worker, from, source, target, *writable, &mut prepared)?,
-            StepMount::Cache { .. } => cache(worker, mount, &mut prepared)?,
+            StepMount::Cache { .. } => cache_mount::prepare(worker, mount, &mut prepared)?,
             StepMount::Tmpfs { target, size_bytes } => prepared.mounts.push(ProcessMount {
                 target: target.clone(),
                 source: MountSource::Tmpfs {
@@ -85,7 +82,7 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
     Ok(prepared)
 }
 
-fn access(writable: bool) -> Access {
+pub(super) fn access(writable: bool) -> Access {
     if writable {
         Access::ReadWrite
     } else {
@@ -161,7 +158,7 @@ fn bind(
 
 /// The files as a layer: what the ignore file hides stays hidden, and what changes during the
 /// build does not change under the process.
-fn context_layer(
+pub(super) fn context_layer(
     session: &Session<'_>,
     from: &FileSource,
     source: &str,
@@ -201,185 +198,10 @@ fn context_layer(
     Ok((Arc::new(stack), subpath))
 }
 
-fn clean(text: &str) -> Result<EntryPath> {
+pub(super) fn clean(text: &str) -> Result<EntryPath> {
     clean_in_root(text.as_bytes()).ok_or_else(|| Error::BadPath {
         path: text.to_owned(),
     })
-}
-
-/// A directory of the store that outlives the build, one for each id.
-///
-/// ```text
-/// STORE/cache/v1/mounts/<digest of the id>/<n>/{lock,data/}   n > 0: private ones
-/// ```
-fn cache(worker: &Worker<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
-    let StepMount::Cache {
-        id,
-        sharing,
-        target,
-        writable,
-        from,
-        source,
-        mode,
-        uid,
-        gid,
-    } = mount
-    else {
-        return Ok(());
-    };
-    let session = worker.session;
-    let namespace = session.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-    let full = format!("{}\0{id}", namespace.map_or("", String::as_str));
-    let directory = session
-        .store
-        .root()
-        .join("cache/v1/mounts")
-        .join(Digest::of(full.as_bytes()).hex());
-    let (slot, lock) = lock_slot(session, &directory, *sharing)?;
-    let data = slot.join("data");
-    if !data.exists() {
-        make_cache(
-            worker,
-            &slot,
-            &data,
-            from.as_ref(),
-            source,
-            (*mode, *uid, *gid),
-        )?;
-    }
-    let subpath = if from.is_none() {
-        clean(source)?
-    } else {
-        EntryPath::ROOT
-    };
-    let shown = data.join(subpath.as_path());
-    std::fs::create_dir_all(&shown).map_err(Error::io("create", &shown))?;
-    prepared.mounts.push(ProcessMount {
-        target: target.clone(),
-        source: MountSource::Path(shown),
-        access: access(*writable),
-    });
-    prepared.held.push(Held::Lock(lock));
-    Ok(())
-}
-
-/// A cache directory and its lock, as the kind of sharing asks: together, alone after waiting, or
-/// alone in one that nobody uses.
-fn lock_slot(
-    session: &Session<'_>,
-    directory: &Path,
-    sharing: CacheSharing,
-) -> Result<(PathBuf, File)> {
-    let open = |slot: &Path| {
-        std::fs::create_dir_all(slot).map_err(Error::io("create", slot))?;
-        let path = slot.join("lock");
-        let mut options = File::options();
-        let file = options.create(true).truncate(false).write(true).open(&path);
-        file.map_err(Error::io("open", &path))
-    };
-    let mut number = 0_u32;
-    loop {
-        let slot = directory.join(number.to_string());
-        let lock = open(&slot)?;
-        let tried = match sharing {
-            CacheSharing::Shared => lock.try_lock_shared(),
-            CacheSharing::Locked | CacheSharing::Private => lock.try_lock(),
-        };
-        match tried {
-            Ok(()) => return Ok((slot, lock)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &slot)(error)),
-        }
-        if sharing == CacheSharing::Private {
-            number += 1;
-        } else {
-            session.check_cancelled()?;
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
-fn make_cache(
-    worker: &Worker<'_>,
-    slot: &Path,
-    data: &Path,
-    from: Option<&FileSource>,
-    source: &str,
-    (mode, uid, gid): (u32, u32, u32),
-) -> Result<()> {
-    // Made beside its place, so that one that is there is whole.
-    let fresh = tempfile::tempdir_in(slot).map_err(Error::io("create a directory in", slot))?;
-    if let Some(from) = from {
-        seed(worker, fresh.path(), from, source)?;
-    }
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(fresh.path(), permissions)
-        .map_err(Error::io("set the mode of", fresh.path()))?;
-    if (uid, gid) != (0, 0) {
-        // Where only one id is to be had, the directory is that one's, and usable as it is.
-        match std::os::unix::fs::chown(fresh.path(), Some(uid), Some(gid)) {
-            Ok(()) => {}
-            Err(error) => tracing::debug!(%error, uid, gid, "cache mount keeps its owner"),
-        }
-    }
-    match std::fs::rename(fresh.path(), data) {
-        Ok(()) => {
-            let _ = fresh.keep();
-            Ok(())
-        }
-        // Someone sharing it was faster.
-        Err(_) if data.exists() => Ok(()),
-        Err(error) => Err(Error::io("create", data)(error)),
-    }
-}
-
-/// Fills a new cache with the files of a stage or context.
-fn seed(worker: &Worker<'_>, into: &Path, from: &FileSource, source: &str) -> Result<()> {
-    let session = worker.session;
-    let (stack, top) = match from {
-        FileSource::Stage(stage) => {
-            let layers = worker.stages.get(*stage).and_then(Option::as_ref);
-            let layers = layers.map_or(&[][..], |stage| &stage.layers);
-            let stack = materials::stack(session, *stage, layers)?;
-            let top = stack.resolve(&clean(source)?, true)?;
-            (stack, top)
-        }
-        FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
-    };
-    let root = wythe_layers::tree::RootDir::open(into)?;
-    let options = wythe_layers::tree::ApplyOptions::default();
-    let mut applier = wythe_layers::tree::Applier::new(root, session.store.flavour(), options)?;
-    let mut directories = vec![top.clone()];
-    while let Some(directory) = directories.pop() {
-        for found in stack.read_dir(&directory)? {
-            if found.entry.kind.is_directory() {
-                directories.push(found.entry.path.clone());
-            }
-            let mut entry = found.entry.clone();
-            let Some(path) = entry.path.strip_prefix(&top) else {
-                continue;
-            };
-            let bad = || Error::BadPath {
-                path: display(&path),
-            };
-            let is_file = matches!(
-                entry.kind,
-                wythe_layers::tree::EntryKind::File { .. }
-                    | wythe_layers::tree::EntryKind::HardLink { .. }
-            );
-            entry.path = EntryPath::parse(path.as_bytes()).ok_or_else(bad)?;
-            if is_file {
-                let mut file = stack.open_file(&found)?;
-                let size = file.metadata().map_err(Error::io("stat", into))?.len();
-                entry.kind = wythe_layers::tree::EntryKind::File { size };
-                applier.apply(entry, &mut file)?;
-            } else {
-                applier.apply(entry, &mut std::io::empty())?;
-            }
-        }
-    }
-    applier.finish()?;
-    Ok(())
 }
 
 fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {

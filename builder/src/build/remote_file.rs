@@ -1,9 +1,10 @@
 //! `ADD https://…`: fetched to a nameless file, hashed, and then a source like any other.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use wythe_layers::spec::{Algorithm, Hasher};
+use wythe_layers::spec::{Algorithm, Digest, Hasher};
 use wythe_layers::tree::{Entry, EntryKind};
 
 use super::session::Mode;
@@ -12,7 +13,7 @@ use crate::copy::{Found, Source};
 use crate::path::clean_in_root;
 use crate::plan::CopyStep;
 use crate::view::Content;
-use crate::{Error, Result};
+use crate::{BoxError, Error, Result};
 
 /// Dockerfile reference §ADD: remote files get this mode.
 const REMOTE_MODE: u32 = 0o600;
@@ -44,33 +45,12 @@ fn get(worker: &Worker<'_>, step: &CopyStep, url: &str, unpack: bool) -> Result<
             url: url.to_owned(),
         });
     };
-    let failed = |source: crate::BoxError| Error::Remote {
+    let failed = |source: BoxError| Error::Remote {
         url: url.to_owned(),
         source,
     };
     let mut answer = remote.open_http(url).map_err(failed)?;
-    let scratch = worker.session.scratch()?;
-    let mut file =
-        tempfile::tempfile_in(&scratch).map_err(Error::io("create a file in", &scratch))?;
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut length = 0_u64;
-    loop {
-        worker.session.check_cancelled()?;
-        let count = answer
-            .body
-            .read(&mut buffer)
-            .map_err(|error| failed(error.into()))?;
-        let bytes = buffer.get(..count).unwrap_or_default();
-        if bytes.is_empty() {
-            break;
-        }
-        hasher.update(bytes);
-        file.write_all(bytes)
-            .map_err(Error::io("write to", &scratch))?;
-        length += bytes.len() as u64;
-    }
-    let digest = hasher.finish();
+    let (file, length, digest) = spool(worker, &mut answer.body, &failed)?;
     if let Some(expected) = step
         .checksum
         .as_ref()
@@ -102,6 +82,34 @@ fn get(worker: &Worker<'_>, step: &CopyStep, url: &str, unpack: bool) -> Result<
         below: Vec::new(),
         unpack,
     })
+}
+
+/// Reads a body into a nameless file.
+fn spool(
+    worker: &Worker<'_>,
+    body: &mut dyn Read,
+    failed: &dyn Fn(BoxError) -> Error,
+) -> Result<(File, u64, Digest)> {
+    let scratch = worker.session.scratch()?;
+    let mut file =
+        tempfile::tempfile_in(&scratch).map_err(Error::io("create a file in", &scratch))?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut length = 0_u64;
+    loop {
+        worker.session.check_cancelled()?;
+        let count = body
+            .read(&mut buffer)
+            .map_err(|error| failed(error.into()))?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok((file, length, hasher.finish()));
+        }
+        hasher.update(bytes);
+        file.write_all(bytes)
+            .map_err(Error::io("write to", &scratch))?;
+        length += bytes.len() as u64;
+    }
 }
 
 /// The last part of what the server or the address says; never a path.

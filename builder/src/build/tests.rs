@@ -115,6 +115,46 @@ fn a_second_build_runs_nothing_and_the_probe_answers() {
 }
 
 #[test]
+fn a_probe_that_hits_writes_nothing() {
+    let bench = Bench::new();
+    bench.write("a", "A").write("b/c", "C");
+    let mut request = bench.request("FROM scratch\nCOPY . /\nRUN write /z Z\nWORKDIR /w\n");
+    request.tags = vec!["x:1".parse().unwrap()];
+    bench.builder().build(&request).unwrap();
+    // Until the context's files are old enough to be trusted.
+    std::thread::sleep(std::time::Duration::from_millis(120));
+    bench.builder().build(&request).unwrap();
+    let before = stamps(bench.directory.path());
+    assert!(
+        Builder::new(bench.store())
+            .probe(&request)
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(stamps(bench.directory.path()), before);
+}
+
+/// Every file and directory with its inode and time of change; but for locks.
+fn stamps(directory: &Path) -> Vec<(String, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut stamps = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let stat = fs::symlink_metadata(&path).unwrap();
+            let (seconds, rest) = (stat.ctime(), stat.ctime_nsec());
+            stamps.push((path.display().to_string(), stat.ino(), seconds, rest));
+            if stat.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+    stamps.sort();
+    stamps
+}
+
+#[test]
 fn only_what_follows_a_changed_file_runs_again() {
     let bench = Bench::new();
     bench.write("early", "1").write("late", "1");
@@ -415,10 +455,10 @@ fn two_builders_may_use_one_store_at_once() {
     }
     let dockerfile =
         "FROM scratch\nCOPY files /files\nRUN write /a a\nRUN write /b b\nCOPY files/1 /c\n";
+    let request = bench.request(dockerfile);
+    let build = || bench.builder().build(&request).unwrap();
     let results: Vec<BuildResult> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| bench.build(dockerfile)))
-            .collect();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(build)).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())

@@ -6,10 +6,11 @@ use wythe_layers::spec::Healthcheck as HealthcheckConfig;
 
 use super::history;
 use super::stage::{StageState, Words};
+use crate::Result;
 use crate::parse::{
     CommandLine, Healthcheck, HealthcheckCommand, Instruction, InstructionKind, Pair, PortSpec,
+    Word,
 };
-use crate::{Error, Result};
 
 /// Applies an instruction; gives its history text (`None`: it leaves none).
 pub(super) fn apply(
@@ -17,108 +18,119 @@ pub(super) fn apply(
     instruction: &Instruction,
     words: &Words<'_>,
 ) -> Result<Option<String>> {
-    let refuse = |message: String| -> Error { words.place.error(instruction.span, message) };
     let config = &mut state.config.config;
-    Ok(match &instruction.kind {
+    Ok(Some(match &instruction.kind {
         InstructionKind::Env(pairs) => {
             let pairs = expand_pairs(pairs, words)?;
-            let mut text = String::from("ENV");
             for (name, value) in &pairs {
                 config.set_env(name, value);
-                text.push_str(&format!(" {name}={value}"));
             }
-            Some(text)
+            history::pairs("ENV", &pairs)
         }
         InstructionKind::Label(pairs) => {
             let pairs = expand_pairs(pairs, words)?;
-            let mut text = String::from("LABEL");
-            for (name, value) in pairs {
-                text.push_str(&format!(" {name}={value}"));
-                config.labels.insert(name, value);
-            }
-            Some(text)
+            config.labels.extend(pairs.iter().cloned());
+            history::pairs("LABEL", &pairs)
         }
         InstructionKind::User(word) => {
             config.user = words.expand(word)?;
-            Some(format!("USER {}", config.user))
+            format!("USER {}", config.user)
         }
-        InstructionKind::Volume(volumes) => {
-            let mut paths = Vec::new();
-            for word in volumes {
-                let path = words.expand(word)?;
-                if path.is_empty() {
-                    return Err(refuse("VOLUME specified can not be an empty string".into()));
-                }
-                config.volumes.insert(path.clone(), empty_object());
-                paths.push(path);
-            }
-            Some(format!("VOLUME {}", history::listed(&paths)))
-        }
-        InstructionKind::Expose(list) => {
-            let mut ports = Vec::new();
-            for word in list {
-                for spec in words.expand_many(word)? {
-                    let parsed = PortSpec::parse(&spec);
-                    ports.extend(parsed.map_err(|e| refuse(e.to_string()))?.exposed());
-                }
-            }
-            for port in &ports {
-                config.exposed_ports.insert(port.clone(), empty_object());
-            }
-            Some(format!("EXPOSE {}", history::listed(&ports)))
-        }
-        InstructionKind::Stopsignal(word) => {
-            let signal = words.expand(word)?;
-            if !is_signal(&signal) {
-                return Err(refuse(format!("invalid signal: {signal}")));
-            }
-            config.stop_signal = Some(signal.clone());
-            Some(format!("STOPSIGNAL {signal}"))
-        }
+        InstructionKind::Volume(volumes) => volume(state, volumes, words)?,
+        InstructionKind::Expose(ports) => expose(state, ports, words)?,
+        InstructionKind::Stopsignal(word) => stop_signal(state, word, words)?,
         InstructionKind::Shell(shell) => {
             let shell: Vec<String> = shell.iter().map(|word| word.value.clone()).collect();
             let text = format!("SHELL {}", history::listed(&shell));
             config.shell = Some(shell);
-            Some(text)
+            text
         }
         InstructionKind::Maintainer(name) => {
             state.config.author = Some(name.value.clone());
-            Some(format!("MAINTAINER {}", name.value))
+            format!("MAINTAINER {}", name.value)
         }
-        InstructionKind::Cmd(command) => {
-            let args = command_args(state, command);
-            let text = format!("CMD {}", history::quoted(&args));
-            state.config.config.cmd = Some(args);
-            state.config.config.args_escaped = true;
-            state.cmd_is_own = true;
-            Some(text)
-        }
-        InstructionKind::Entrypoint(command) => {
-            let args = command_args(state, command);
-            let text = format!("ENTRYPOINT {}", history::quoted(&args));
-            state.config.config.entrypoint = Some(args);
-            if !state.cmd_is_own {
-                state.config.config.cmd = None;
-            }
-            Some(text)
-        }
+        InstructionKind::Cmd(command) => cmd(state, command),
+        InstructionKind::Entrypoint(command) => entrypoint(state, command),
         InstructionKind::Healthcheck(check) => {
             let check = healthcheck(check);
             let text = history::healthcheck(&check);
             config.healthcheck = Some(check);
-            Some(text)
+            text
         }
         InstructionKind::Onbuild(trigger) => {
             config.on_build.push(trigger.expression.clone());
-            None
+            return Ok(None);
         }
         InstructionKind::From(_)
         | InstructionKind::Run(_)
         | InstructionKind::Copy(_)
         | InstructionKind::Add(_)
         | InstructionKind::Arg(_)
-        | InstructionKind::Workdir(_) => None,
-    })
+        | InstructionKind::Workdir(_) => return Ok(None),
+    }))
+}
+
+fn volume(state: &mut StageState, volumes: &[Word], words: &Words<'_>) -> Result<String> {
+    let mut paths = Vec::new();
+    for word in volumes {
+        let path = words.expand(word)?;
+        if path.is_empty() {
+            let message = "VOLUME specified can not be an empty string";
+            return Err(words.place.error(word.span, message));
+        }
+        let volumes = &mut state.config.config.volumes;
+        volumes.insert(path.clone(), empty_object());
+        paths.push(path);
+    }
+    Ok(format!("VOLUME {}", history::listed(&paths)))
+}
+
+fn stop_signal(state: &mut StageState, word: &Word, words: &Words<'_>) -> Result<String> {
+    let signal = words.expand(word)?;
+    if !is_signal(&signal) {
+        let message = format!("invalid signal: {signal}");
+        return Err(words.place.error(word.span, message));
+    }
+    let text = format!("STOPSIGNAL {signal}");
+    state.config.config.stop_signal = Some(signal);
+    Ok(text)
+}
+
+fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<String> {
+    let mut ports = Vec::new();
+    for word in list {
+        for spec in words.expand_many(word)? {
+            let spec = PortSpec::parse(&spec)
+                .map_err(|error| words.place.error(word.span, error.to_string()))?;
+            ports.extend(spec.exposed());
+        }
+    }
+    for port in &ports {
+        let exposed = &mut state.config.config.exposed_ports;
+        exposed.insert(port.clone(), empty_object());
+    }
+    Ok(format!("EXPOSE {}", history::listed(&ports)))
+}
+
+fn cmd(state: &mut StageState, command: &CommandLine) -> String {
+    let args = command_args(state, command);
+    let text = format!("CMD {}", history::quoted(&args));
+    state.config.config.cmd = Some(args);
+    // Means nothing on Linux; BuildKit sets it, and images are to be the same.
+    state.config.config.args_escaped = true;
+    state.cmd_is_own = true;
+    text
+}
+
+/// A command that was inherited belongs to the old entrypoint, one of this stage to the new one.
+fn entrypoint(state: &mut StageState, command: &CommandLine) -> String {
+    let args = command_args(state, command);
+    let text = format!("ENTRYPOINT {}", history::quoted(&args));
+    state.config.config.entrypoint = Some(args);
+    if !state.cmd_is_own {
+        state.config.config.cmd = None;
+    }
+    text
 }
 
 fn expand_pairs(pairs: &[Pair], words: &Words<'_>) -> Result<Vec<(String, String)>> {

@@ -20,6 +20,15 @@ pub(super) fn run(args: &[String], build_args: &[(String, String)]) -> String {
     text
 }
 
+/// `ENV A=1 B=2`.
+pub(super) fn pairs(keyword: &str, pairs: &[(String, String)]) -> String {
+    let mut text = keyword.to_owned();
+    for (name, value) in pairs {
+        text.push_str(&format!(" {name}={value}"));
+    }
+    text
+}
+
 /// Go's `%q` of a list: `["a" "b"]`.
 pub(super) fn quoted(values: &[String]) -> String {
     let quoted: Vec<String> = values.iter().map(|value| quote(value)).collect();

@@ -6,6 +6,7 @@
 
 mod config;
 mod history;
+mod run;
 mod stage;
 mod stages;
 mod transfer;

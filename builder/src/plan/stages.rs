@@ -319,8 +319,7 @@ impl<'a> Planner<'a> {
         for trigger in &triggers {
             let name = format!("ONBUILD trigger of {base_name}");
             let (source, instruction) = parse_trigger(trigger, &name)?;
-            let place = Some((&source, stage.instruction.span));
-            if !state.instruction(self, index, &instruction, place, &mut steps)? {
+            if !state.instruction(self, index, &instruction, Some(&source), &mut steps)? {
                 return Ok(false);
             }
         }

@@ -1,7 +1,7 @@
 //! `COPY` and `ADD`: sources, destination and flags, expanded.
 
 use super::stage::{Words, parse_chown};
-use super::{Chmod, CopySource, CopyStep, FileSource};
+use super::{Chmod, Chown, CopySource, CopyStep, FileSource};
 use crate::Result;
 use crate::chmod::Symbolic;
 use crate::parse::{Add, Copy, Expander, Transfer};
@@ -73,23 +73,7 @@ fn transfer(
     remote: Remote,
 ) -> Result<(CopyStep, String)> {
     let mut text = head.to_owned();
-    let chown = match &files.chown {
-        None => None,
-        Some(word) => Some(words.expand(word)?).filter(|text| !text.is_empty()),
-    };
-    if let Some(chown) = &chown {
-        text.push_str(&format!(" --chown={chown}"));
-    }
-    let chmod = match &files.chmod {
-        None => None,
-        Some(word) => {
-            let mode = words.expand(word)?;
-            if !mode.is_empty() {
-                text.push_str(&format!(" --chmod={mode}"));
-            }
-            parse_chmod(&mode).map_err(|message| words.place.error(word.span, message))?
-        }
-    };
+    let (chown, chmod) = flags(files, words, &mut text)?;
     let mut sources = Vec::new();
     for word in files.paths() {
         let path = words.expand(word)?;
@@ -117,7 +101,7 @@ fn transfer(
         from,
         sources,
         destination: destination_path(workdir, &destination),
-        chown: chown.as_deref().map(parse_chown),
+        chown,
         chmod,
         exclude: exclude.collect::<Result<_>>()?,
         parents: false,
@@ -126,6 +110,30 @@ fn transfer(
         checksum: None,
     };
     Ok((step, text))
+}
+
+fn flags(
+    files: &Transfer,
+    words: &Words<'_>,
+    text: &mut String,
+) -> Result<(Option<Chown>, Option<Chmod>)> {
+    let mut chown = None;
+    if let Some(word) = &files.chown {
+        let owner = words.expand(word)?;
+        if !owner.is_empty() {
+            text.push_str(&format!(" --chown={owner}"));
+            chown = Some(parse_chown(&owner));
+        }
+    }
+    let mut chmod = None;
+    if let Some(word) = &files.chmod {
+        let mode = words.expand(word)?;
+        if !mode.is_empty() {
+            text.push_str(&format!(" --chmod={mode}"));
+        }
+        chmod = parse_chmod(&mode).map_err(|message| words.place.error(word.span, message))?;
+    }
+    Ok((chown, chmod))
 }
 
 fn source(

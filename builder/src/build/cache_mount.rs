@@ -1,0 +1,195 @@
+//! `RUN --mount=type=cache`: directories of the store that outlive the build.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use wythe_layers::spec::Digest;
+use wythe_layers::tree::{Applier, ApplyOptions, EntryKind, EntryPath, RootDir};
+
+use super::materials;
+use super::mounts::{Held, Prepared, access, clean, context_layer};
+use super::session::Session;
+use super::stage::Worker;
+use crate::parse::CacheSharing;
+use crate::path::display;
+use crate::plan::{FileSource, StepMount};
+use crate::{Error, MountSource, ProcessMount, Result};
+
+/// A directory of the store that outlives the build, one for each id.
+///
+/// ```text
+/// STORE/cache/v1/mounts/<digest of the id>/<n>/{lock,data/}   n > 0: private ones
+/// ```
+pub(super) fn prepare(
+    worker: &Worker<'_>,
+    mount: &StepMount,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let StepMount::Cache {
+        id,
+        sharing,
+        target,
+        writable,
+        from,
+        source,
+        mode,
+        uid,
+        gid,
+    } = mount
+    else {
+        return Ok(());
+    };
+    let session = worker.session;
+    let namespace = session.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
+    let full = format!("{}\0{id}", namespace.map_or("", String::as_str));
+    let directory = session
+        .store
+        .root()
+        .join("cache/v1/mounts")
+        .join(Digest::of(full.as_bytes()).hex());
+    let (slot, lock) = lock_slot(session, &directory, *sharing)?;
+    let data = slot.join("data");
+    if !data.exists() {
+        make_cache(
+            worker,
+            &slot,
+            &data,
+            from.as_ref(),
+            source,
+            (*mode, *uid, *gid),
+        )?;
+    }
+    let subpath = if from.is_none() {
+        clean(source)?
+    } else {
+        EntryPath::ROOT
+    };
+    let shown = data.join(subpath.as_path());
+    std::fs::create_dir_all(&shown).map_err(Error::io("create", &shown))?;
+    prepared.mounts.push(ProcessMount {
+        target: target.clone(),
+        source: MountSource::Path(shown),
+        access: access(*writable),
+    });
+    prepared.held.push(Held::Lock(lock));
+    Ok(())
+}
+
+/// A cache directory and its lock, as the kind of sharing asks: together, alone after waiting, or
+/// alone in one that nobody uses.
+fn lock_slot(
+    session: &Session<'_>,
+    directory: &Path,
+    sharing: CacheSharing,
+) -> Result<(PathBuf, File)> {
+    let open = |slot: &Path| {
+        std::fs::create_dir_all(slot).map_err(Error::io("create", slot))?;
+        let path = slot.join("lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        file.map_err(Error::io("open", &path))
+    };
+    let mut number = 0_u32;
+    loop {
+        let slot = directory.join(number.to_string());
+        let lock = open(&slot)?;
+        let tried = match sharing {
+            CacheSharing::Shared => lock.try_lock_shared(),
+            CacheSharing::Locked | CacheSharing::Private => lock.try_lock(),
+        };
+        match tried {
+            Ok(()) => return Ok((slot, lock)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &slot)(error)),
+        }
+        if sharing == CacheSharing::Private {
+            number += 1;
+        } else {
+            session.check_cancelled()?;
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+fn make_cache(
+    worker: &Worker<'_>,
+    slot: &Path,
+    data: &Path,
+    from: Option<&FileSource>,
+    source: &str,
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<()> {
+    // Made beside its place, so that one that is there is whole.
+    let fresh = tempfile::tempdir_in(slot).map_err(Error::io("create a directory in", slot))?;
+    if let Some(from) = from {
+        seed(worker, fresh.path(), from, source)?;
+    }
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(fresh.path(), permissions)
+        .map_err(Error::io("set the mode of", fresh.path()))?;
+    if (uid, gid) != (0, 0) {
+        // Where only one id is to be had, the directory is that one's, and usable as it is.
+        match std::os::unix::fs::chown(fresh.path(), Some(uid), Some(gid)) {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, uid, gid, "cache mount keeps its owner"),
+        }
+    }
+    match std::fs::rename(fresh.path(), data) {
+        Ok(()) => {
+            let _ = fresh.keep();
+            Ok(())
+        }
+        // Someone sharing it was faster.
+        Err(_) if data.exists() => Ok(()),
+        Err(error) => Err(Error::io("create", data)(error)),
+    }
+}
+
+/// Fills a new cache with the files of a stage or context.
+fn seed(worker: &Worker<'_>, into: &Path, from: &FileSource, source: &str) -> Result<()> {
+    let session = worker.session;
+    let (stack, top) = match from {
+        FileSource::Stage(stage) => {
+            let layers = worker.stages.get(*stage).and_then(Option::as_ref);
+            let layers = layers.map_or(&[][..], |stage| &stage.layers);
+            let stack = materials::stack(session, *stage, layers)?;
+            let top = stack.resolve(&clean(source)?, true)?;
+            (stack, top)
+        }
+        FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
+    };
+    let root = RootDir::open(into)?;
+    let options = ApplyOptions::default();
+    let mut applier = Applier::new(root, session.store.flavour(), options)?;
+    let mut directories = vec![top.clone()];
+    while let Some(directory) = directories.pop() {
+        for found in stack.read_dir(&directory)? {
+            if found.entry.kind.is_directory() {
+                directories.push(found.entry.path.clone());
+            }
+            let mut entry = found.entry.clone();
+            let Some(path) = entry.path.strip_prefix(&top) else {
+                continue;
+            };
+            let bad = || Error::BadPath {
+                path: display(&path),
+            };
+            let is_file = matches!(
+                entry.kind,
+                EntryKind::File { .. } | EntryKind::HardLink { .. }
+            );
+            entry.path = EntryPath::parse(path.as_bytes()).ok_or_else(bad)?;
+            if is_file {
+                let mut file = stack.open_file(&found)?;
+                let size = file.metadata().map_err(Error::io("stat", into))?.len();
+                entry.kind = EntryKind::File { size };
+                applier.apply(entry, &mut file)?;
+            } else {
+                applier.apply(entry, &mut std::io::empty())?;
+            }
+        }
+    }
+    applier.finish()?;
+    Ok(())
+}

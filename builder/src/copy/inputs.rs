@@ -1,0 +1,165 @@
+//! What a `COPY` reads, as input of its cache key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wythe_layers::spec::{Algorithm, Digest, Hasher};
+use wythe_layers::tree::{EntryKind, EntryPath};
+
+use super::{Found, Source};
+use crate::cache::KeyBuilder;
+use crate::context::Item;
+use crate::path::display;
+use crate::view::Content;
+use crate::{Error, Result};
+
+/// Gives the key everything that was found, and the entries their digests. `false` when more
+/// bytes than `limit_bytes` would have to be read for it.
+pub(crate) fn inputs(
+    sources: &mut [Source],
+    key: &mut KeyBuilder,
+    jobs: usize,
+    limit_bytes: Option<u64>,
+) -> Result<bool> {
+    if !fill_digests(sources, jobs, limit_bytes)? {
+        return Ok(false);
+    }
+    let mut groups: BTreeMap<(u64, u64), usize> = BTreeMap::new();
+    for source in sources.iter() {
+        match source {
+            Source::Tree {
+                name,
+                top,
+                below,
+                unpack,
+            } => {
+                key.push("source", String::from_utf8_lossy(name));
+                if *unpack {
+                    key.push("unpack", "archives");
+                }
+                describe(&EntryPath::ROOT, top, &mut groups, key);
+                for (path, found) in below {
+                    describe(path, found, &mut groups, key);
+                }
+            }
+            Source::Below {
+                above,
+                path,
+                top,
+                below,
+            } => {
+                key.push("source below", display(path));
+                for (path, found) in above {
+                    describe(path, found, &mut groups, key);
+                }
+                describe(path, top, &mut groups, key);
+                for (path, found) in below {
+                    describe(path, found, &mut groups, key);
+                }
+            }
+            Source::Http { url, .. } => key.push("source", url.as_str()),
+        }
+    }
+    Ok(true)
+}
+
+/// One line a file: what would change the layer if it changed. Not the time, which is clamped.
+fn describe(
+    path: &EntryPath,
+    found: &Found,
+    groups: &mut BTreeMap<(u64, u64), usize>,
+    key: &mut KeyBuilder,
+) {
+    let entry = &found.entry;
+    let what = match &entry.kind {
+        EntryKind::Directory => "directory".to_owned(),
+        EntryKind::Symlink { target } => format!("-> {}", String::from_utf8_lossy(target)),
+        EntryKind::File { .. } | EntryKind::HardLink { .. } => match &entry.content_digest {
+            Some(digest) => digest.to_string(),
+            None => "unread".to_owned(),
+        },
+        EntryKind::Fifo => "named pipe".to_owned(),
+        EntryKind::CharDevice { major, minor } => format!("c {major}:{minor}"),
+        EntryKind::BlockDevice { major, minor } => format!("b {major}:{minor}"),
+        EntryKind::Whiteout | EntryKind::OpaqueDirectory => "mark".to_owned(),
+    };
+    let mut line = format!(
+        "{} {:o} {}:{} {what}",
+        escape(path.as_bytes()),
+        entry.mode,
+        entry.uid,
+        entry.gid
+    );
+    for (name, value) in &entry.xattrs {
+        line.push_str(&format!(" {}={}", escape(name), Digest::of(value)));
+    }
+    if let Some(group) = found.group {
+        let next = groups.len();
+        let number = *groups.entry(group).or_insert(next);
+        line.push_str(&format!(" link {number}"));
+    }
+    key.push("file", line);
+}
+
+/// Unambiguous text of any bytes.
+fn escape(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+fn fill_digests(sources: &mut [Source], jobs: usize, limit_bytes: Option<u64>) -> Result<bool> {
+    let mut founds: Vec<&mut Found> = Vec::new();
+    for source in sources.iter_mut() {
+        match source {
+            Source::Tree { top, below, .. } => {
+                founds.push(top);
+                founds.extend(below.iter_mut().map(|(_, found)| found));
+            }
+            Source::Below { top, below, .. } => {
+                founds.push(top);
+                founds.extend(below.iter_mut().map(|(_, found)| found));
+            }
+            Source::Http { .. } => {}
+        }
+    }
+    let mut waiting = Vec::new();
+    for found in founds {
+        match &found.content {
+            _ if found.entry.content_digest.is_some() => {}
+            Content::Context { context, item } => {
+                waiting.push((Arc::clone(context), Arc::clone(item), found));
+            }
+            Content::Layer { .. } => found.entry.content_digest = Some(hash(&found.content)?),
+            Content::None | Content::Bytes(_) | Content::Spool { .. } | Content::Part { .. } => {}
+        }
+    }
+    let Some((context, ..)) = waiting.first() else {
+        return Ok(true);
+    };
+    let context = Arc::clone(context);
+    let items: Vec<&Item> = waiting.iter().map(|(_, item, _)| item.as_ref()).collect();
+    let Some(digests) = context.digests(&items, jobs, limit_bytes)? else {
+        return Ok(false);
+    };
+    for ((_, _, found), digest) in waiting.into_iter().zip(digests) {
+        found.entry.content_digest = Some(digest);
+    }
+    Ok(true)
+}
+
+fn hash(content: &Content) -> Result<Digest> {
+    use std::io::Read;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut buffer = vec![0; 128 << 10];
+    if let Some(mut file) = content.open()? {
+        loop {
+            let count = file
+                .read(&mut buffer)
+                .map_err(Error::io("read", "a file of a layer"))?;
+            match buffer.get(..count) {
+                Some([]) | None => break,
+                Some(bytes) => hasher.update(bytes),
+            }
+        }
+    }
+    Ok(hasher.finish())
+}
