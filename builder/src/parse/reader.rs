@@ -171,7 +171,6 @@ fn check_order(instructions: &[Instruction], text: &str, errors: &mut Vec<Diagno
     {
         errors.push(
             Diagnostic::error(stray.keyword.span, "no build stage in current context")
-                .hint("a Dockerfile starts with FROM; only ARG may stand before it")
                 .expected("only ARG may stand before the first FROM"),
         );
         return;

@@ -1,5 +1,8 @@
 //! Errors as people read them: what failed, why, level by level, and what to do next.
 
+use wythe_builder::Error;
+use wythe_builder::parse::Style;
+
 use super::{printable, stderr_line};
 
 /// What a person can do about an error.
@@ -8,25 +11,55 @@ pub(crate) trait Hint {
     fn hint(&self) -> Option<String>;
 }
 
+/// How many of a failed step's last lines are shown again, so that nobody has to look for them.
+const LAST_LINES: usize = 12;
+
 /// Prints an error, its causes and its hints.
 pub(crate) fn report(error: &anyhow::Error) {
-    let levels: Vec<String> = error.chain().map(ToString::to_string).collect();
-    let mut said: Option<&str> = None;
-    for (depth, level) in levels.iter().enumerate() {
+    let chain: Vec<&(dyn std::error::Error + 'static)> = error.chain().collect();
+    let mut said = String::new();
+    for (depth, level) in chain.iter().enumerate() {
+        let next = chain.get(depth + 1);
+        let text = match level.downcast_ref::<Error>() {
+            // These point into a file; the excerpt says more than any list of causes.
+            Some(Error::Dockerfile(parse)) => {
+                stderr_line(parse.render(Style::Colour).trim_end());
+                break;
+            }
+            Some(Error::Step { step, .. }) => {
+                let cause = next.map_or_else(String::new, ToString::to_string);
+                stderr_line(step.render(&cause, Style::Colour).trim_end());
+                said = cause;
+                continue;
+            }
+            Some(Error::ProcessFailed { last_lines, .. }) => {
+                show_last_lines(last_lines);
+                level.to_string()
+            }
+            _ => level.to_string(),
+        };
         // A transparent wrapper says its cause's words; once is enough.
-        if said == Some(level.as_str()) {
+        if text == said {
             continue;
         }
-        said = Some(level);
-        match depth {
-            0 => stderr_line(&format!("error: {}", multiline(level))),
-            _ => stderr_line(&format!("  because: {}", multiline(level))),
-        }
+        let lead = if depth == 0 { "error" } else { "  because" };
+        stderr_line(&format!("{lead}: {}", multiline(&text)));
+        said = text;
     }
-    let mut hints: Vec<String> = error.chain().filter_map(hint_of).collect();
+    let mut hints: Vec<String> = chain.iter().filter_map(|level| hint_of(*level)).collect();
     hints.dedup();
     for hint in hints {
         stderr_line(&format!("hint: {hint}"));
+    }
+}
+
+fn show_last_lines(lines: &[Vec<u8>]) {
+    let first = lines.len().saturating_sub(LAST_LINES);
+    for line in lines.iter().skip(first) {
+        stderr_line(&format!(
+            "  | {}",
+            printable(&String::from_utf8_lossy(line))
+        ));
     }
 }
 
@@ -43,6 +76,9 @@ fn hint_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<wythe_runtime::Error>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<Error>() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<crate::settings::NoSuchImage>() {
@@ -66,6 +102,20 @@ impl Hint for std::io::Error {
             _ => return None,
         };
         Some(text.to_owned())
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::SourceMissing { hint, .. } => hint.clone(),
+            Self::NoDockerfile { .. } => Some("name it with --file".into()),
+            Self::MissingGrant { kind: "secret", id } => {
+                Some(format!("give it with --secret id={id},src=FILE"))
+            }
+            Self::MissingGrant { id, .. } => Some(format!("give it with --ssh {id}")),
+            _ => None,
+        }
     }
 }
 
