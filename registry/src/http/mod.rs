@@ -234,6 +234,7 @@ pub(crate) struct HttpOptions {
 pub(crate) struct Http {
     options: HttpOptions,
     engine: Engine,
+    authorities: tls::SystemAuthorities,
     clients: Mutex<HashMap<(String, String, Verify), reqwest::Client>>,
 }
 
@@ -242,6 +243,7 @@ impl Http {
         Self {
             options,
             engine: Engine::default(),
+            authorities: tls::SystemAuthorities::default(),
             clients: Mutex::default(),
         }
     }
@@ -296,7 +298,12 @@ impl Http {
             return Ok(client.clone());
         }
         let tls = if url.scheme() == "https" {
-            tls::configuration(&self.options.certificate_directories, &host, verify)?
+            tls::configuration(
+                &self.options.certificate_directories,
+                &host,
+                verify,
+                &self.authorities,
+            )?
         } else {
             tls::nothing_trusted()?
         };

@@ -7,7 +7,7 @@
 //! The layout is that of containers-certs.d(5) and Docker.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -39,15 +39,38 @@ pub(super) fn nothing_trusted() -> Result<ClientConfig> {
         .with_no_client_auth())
 }
 
+/// The authorities of this machine; read when the first https host is asked, and once.
+#[derive(Debug, Default)]
+pub(super) struct SystemAuthorities(Mutex<Option<RootCertStore>>);
+
+impl SystemAuthorities {
+    /// All that can be used, and the first reason why others cannot.
+    fn get(&self) -> (RootCertStore, Option<rustls_native_certs::Error>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = known.as_ref() {
+            return (roots.clone(), None);
+        }
+        let system = rustls_native_certs::load_native_certs();
+        let mut roots = RootCertStore::empty();
+        // A system bundle may hold a few that rustls cannot read; the others still count.
+        roots.add_parsable_certificates(system.certs);
+        if !roots.is_empty() {
+            *known = Some(roots.clone());
+        }
+        (roots, system.errors.into_iter().next())
+    }
+}
+
 /// The configuration for one host. Reads the system's authorities, so only for https.
 pub(super) fn configuration(
     directories: &[PathBuf],
     host: &str,
     verify: Verify,
+    system: &SystemAuthorities,
 ) -> Result<ClientConfig> {
     let files = find_files(directories, host)?;
     let with_roots = match verify {
-        Verify::Yes => builder()?.with_root_certificates(authorities(&files)?),
+        Verify::Yes => builder()?.with_root_certificates(authorities(&files, system)?),
         Verify::No => builder()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(BelieveAnyone(provider()))),
@@ -85,8 +108,8 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
         })
 }
 
-fn authorities(files: &HostFiles) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
+fn authorities(files: &HostFiles, system: &SystemAuthorities) -> Result<RootCertStore> {
+    let (mut roots, problem) = system.get();
     for path in &files.authorities {
         for certificate in read_certificates(path)? {
             roots
@@ -97,13 +120,9 @@ fn authorities(files: &HostFiles) -> Result<RootCertStore> {
                 })?;
         }
     }
-    let system = rustls_native_certs::load_native_certs();
-    // A system bundle may hold a few that rustls cannot read; the others still count.
-    roots.add_parsable_certificates(system.certs);
     if roots.is_empty() {
-        let source = system.errors.into_iter().next();
         return Err(Error::NoAuthorities {
-            source: source.map(|error| Box::new(error) as _),
+            source: problem.map(|error| Box::new(error) as _),
         });
     }
     Ok(roots)
