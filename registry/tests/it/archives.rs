@@ -399,11 +399,18 @@ fn peer_podman_loads_what_we_write() {
         let output = std::process::Command::new("podman")
             .args(["--root", &root, "--runroot", &fixture.path("run")])
             .args(["--storage-driver=vfs", "load", "-q", "-i", &path])
+            .env("XDG_RUNTIME_DIR", fixture.directory.path())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
         assert!(said.contains("example.com/app:1"), "{said}");
+    }
+    // Without root podman leaves a process behind that holds its user namespace.
+    let pause = std::fs::read_to_string(fixture.path("libpod/tmp/pause.pid"));
+    if let Ok(id) = pause {
+        let killed = std::process::Command::new("kill").arg(id.trim()).status();
+        assert!(killed.unwrap().success());
     }
 }
