@@ -1,6 +1,5 @@
 //! The text of registries.conf, as serde sees it.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,8 +11,6 @@ use crate::error::{Error, Result};
 pub(super) struct File {
     #[serde(default, rename = "registry")]
     pub(super) registries: Vec<Registry>,
-    #[serde(default)]
-    pub(super) aliases: BTreeMap<String, String>,
     /// The tables of version 1: `[registries.search]` and so on.
     #[serde(default, rename = "registries")]
     version_1: Option<serde::de::IgnoredAny>,

@@ -1,9 +1,9 @@
 //! containers-registries.conf(5), version 2: where a reference's registry really is.
 //!
 //! Read: `[[registry]]` with `prefix`, `location`, `insecure`, `blocked`, `mirror-by-digest-only`
-//! and mirrors (`location`, `insecure`, `pull-from-mirror`), and `[aliases]`. Not read:
-//! `unqualified-search-registries`. A short name is `docker.io`'s unless an alias says otherwise:
-//! trying one registry after the other lets the first of them impersonate the last.
+//! and mirrors (`location`, `insecure`, `pull-from-mirror`). Not read: `[aliases]` and
+//! `unqualified-search-registries`. A short name is `docker.io`'s on every machine, so that one
+//! Dockerfile means one image; a `prefix` can still send it to a mirror.
 
 mod file;
 
@@ -29,7 +29,6 @@ pub struct RegistriesEnvironment {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registries {
     registries: Vec<Registry>,
-    aliases: std::collections::BTreeMap<String, String>,
 }
 
 /// One place to ask for a repository.
@@ -98,25 +97,7 @@ impl Registries {
                 .retain(|other| other.prefix() != registry.prefix());
             self.registries.push(registry);
         }
-        self.aliases.extend(file.aliases);
         Ok(())
-    }
-
-    /// What an alias makes of a short name such as `debian`; `None` when there is no alias for it.
-    ///
-    /// # Errors
-    /// When the alias is not a reference.
-    pub fn expand_short_name(&self, text: &str) -> Result<Option<Reference>> {
-        let end = text.find(['@', ':']).unwrap_or(text.len());
-        let (name, rest) = text.split_at(end);
-        let Some(target) = self.aliases.get(name).filter(|target| !target.is_empty()) else {
-            return Ok(None);
-        };
-        let full = format!("{target}{rest}");
-        full.parse().map(Some).map_err(|source| Error::Document {
-            what: format!("the alias of {name}"),
-            source,
-        })
     }
 
     /// Where to pull `reference` from: mirrors in order, then the registry itself.

@@ -98,27 +98,6 @@ fn pushes_go_to_the_registry_itself() {
 }
 
 #[test]
-fn short_names_follow_aliases_only() {
-    let registries = Registries::parse(CONF, Path::new("test.conf")).unwrap();
-    let expand = |text: &str| {
-        registries
-            .expand_short_name(text)
-            .unwrap()
-            .map(|r| r.to_string())
-    };
-    assert_eq!(
-        expand("debian:12").as_deref(),
-        Some("registry.example/debian:12")
-    );
-    assert_eq!(
-        expand("debian").as_deref(),
-        Some("registry.example/debian:latest")
-    );
-    assert_eq!(expand("ubuntu"), None);
-    assert_eq!(expand("debian/x"), None);
-}
-
-#[test]
 fn broken_files_are_refused() {
     for text in [
         "[[registry]]\n",
