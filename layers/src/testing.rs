@@ -7,7 +7,7 @@ use crate::tree::{Entry, EntryKind, EntryPath, Flavour};
 /// Whether a privileged test may run here. If not it is skipped loudly, or fails where
 /// `WYTHE_REQUIRE` asks for `priv`.
 pub(crate) fn privileged(test: &str, ability: &str) -> bool {
-    let able = is_real_root();
+    let able = is_real_root() || inside_user_namespace().is_some();
     if !able {
         let required = std::env::var("WYTHE_REQUIRE").unwrap_or_default();
         assert!(!required.contains("priv"), "{test} needs {ability}");
@@ -27,16 +27,31 @@ fn is_real_root() -> bool {
     able && numbers == ["0", "0", "4294967295"]
 }
 
-/// A store of the flavour that this process can keep.
+/// A store of [`flavour`].
 pub(crate) fn store() -> (tempfile::TempDir, Store) {
     let temp = tempfile::tempdir().unwrap();
-    let flavour = if is_real_root() {
-        Flavour::Root
-    } else {
-        Flavour::SingleId
-    };
-    let store = Store::open(&temp.path().join("store"), flavour).unwrap();
+    let store = Store::open(&temp.path().join("store"), flavour()).unwrap();
     (temp, store)
+}
+
+/// The flavour that this process can keep.
+pub(crate) fn flavour() -> Flavour {
+    match inside_user_namespace() {
+        Some(flavour) => flavour,
+        None if is_real_root() => Flavour::Root,
+        None => Flavour::SingleId,
+    }
+}
+
+/// Tests run themselves again in a user namespace, with this set to its flavour.
+pub(crate) const NAMESPACE_VARIABLE: &str = "WYTHE_TEST_USER_NAMESPACE";
+
+/// Whether this process is such a run.
+pub(crate) fn inside_user_namespace() -> Option<Flavour> {
+    match std::env::var(NAMESPACE_VARIABLE).ok()?.as_str() {
+        "sub-ids" => Some(Flavour::SubIds),
+        _ => Some(Flavour::SingleId),
+    }
 }
 
 /// A plain tar of entries with their contents.

@@ -21,13 +21,14 @@ use crate::tree::{
     Dir, Entry, EntryKind, EntryList, EntryPath, LowerView, Name, RootDir, Timestamp, diff_upper,
 };
 
-/// Publishes the upper directory of an overlay as a layer; `None` when nothing was changed. The
-/// mount has to be gone.
+/// Publishes the upper directory of an overlay as a layer; `None` when nothing was changed.
+/// Nobody may write to the mount any more; `unmount` is called when it has to go.
 pub(super) fn commit_upper(
     store: &Store,
     stack: &LayerStack,
     scratch: &Scratch,
     options: &CommitOptions,
+    unmount: impl FnOnce(),
 ) -> Result<Option<LayerRecord>> {
     let tree = NewTree::made(scratch);
     let root = RootDir::open(&tree.fs())?;
@@ -39,6 +40,8 @@ pub(super) fn commit_upper(
     if kept.is_empty() {
         return Ok(None);
     }
+    // Before the files are touched, and before they can become a lower directory of another mount.
+    unmount();
     for path in dropped.iter().rev() {
         root.remove_all(path)?;
     }

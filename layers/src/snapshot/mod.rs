@@ -8,6 +8,7 @@ mod commit;
 mod copy;
 mod mount;
 mod overlay;
+mod reaper;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -17,10 +18,10 @@ pub use copy::CopySnapshotter;
 pub use mount::attach;
 pub use overlay::OverlaySnapshotter;
 
-use crate::Result;
 use crate::layer::{LayerRecord, LayerStack, scratch};
 use crate::store::Store;
 use crate::tree::{EntryPath, Timestamp};
+use crate::{Error, Result};
 
 /// Makes snapshots. Implementations: overlay (new mount API, layer by layer) and copy.
 pub trait Snapshotter: Send + Sync {
@@ -70,14 +71,55 @@ pub enum Root {
 /// When the store cannot be written to.
 pub fn choose(store: &Store) -> Result<Box<dyn Snapshotter>> {
     scratch::sweep(store);
+    if let Some(overlay) = OverlaySnapshotter::remembered(store) {
+        return Ok(Box::new(Remembered(overlay)));
+    }
     match OverlaySnapshotter::probe(store) {
-        Ok(overlay) => Ok(Box::new(overlay)),
-        Err(error @ (crate::Error::ReadOnly { .. } | crate::Error::DiskFull { .. })) => Err(error),
+        Ok(overlay) => {
+            overlay.remember(store);
+            Ok(Box::new(overlay))
+        }
+        Err(error) if is_full_or_read_only(&error) => Err(error),
         Err(error) => {
             tracing::debug!(%error, "no overlay here; snapshots are copies");
             Ok(Box::new(CopySnapshotter))
         }
     }
+}
+
+/// Overlay by what an earlier process found out. This one may be allowed less (another container,
+/// another security module), so each snapshot is mounted before it is believed in.
+struct Remembered(OverlaySnapshotter);
+
+impl Remembered {
+    fn or_copy(
+        &self,
+        store: &Store,
+        make: impl Fn(&dyn Snapshotter) -> Result<Box<dyn Snapshot>>,
+    ) -> Result<Box<dyn Snapshot>> {
+        let mounted = make(&self.0).and_then(|snapshot| snapshot.root().map(|_| snapshot));
+        match mounted {
+            Err(error) if !is_full_or_read_only(&error) => {
+                tracing::debug!(%error, store = %store.root().display(), "no overlay any more; snapshots are copies");
+                make(&CopySnapshotter)
+            }
+            other => other,
+        }
+    }
+}
+
+impl Snapshotter for Remembered {
+    fn prepare(&self, store: &Store, stack: &LayerStack) -> Result<Box<dyn Snapshot>> {
+        self.or_copy(store, |snapshots| snapshots.prepare(store, stack))
+    }
+
+    fn view(&self, store: &Store, stack: &LayerStack) -> Result<Box<dyn Snapshot>> {
+        self.or_copy(store, |snapshots| snapshots.view(store, stack))
+    }
+}
+
+fn is_full_or_read_only(error: &Error) -> bool {
+    matches!(error, Error::DiskFull { .. } | Error::ReadOnly { .. })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::testing::privileged;
+use crate::testing::{self, privileged};
 
 /// `count` lower directories, each with a file of its own; `top` says who was last.
 fn lowers(root: &Path, count: usize) -> Vec<PathBuf> {
@@ -39,7 +39,7 @@ fn priv_two_hundred_layers_mount_through_every_interface() {
                 upper: upper.clone(),
                 work,
             }),
-            user_xattr: false,
+            user_xattr: testing::flavour() != crate::tree::Flavour::Root,
         };
         let (mount, used) = overlay
             .mount(interface, &temp.path().join("spare"))
@@ -63,7 +63,7 @@ fn priv_views_are_read_only() {
         let overlay = Overlay {
             lowers: lowers(temp.path(), 2),
             upper: None,
-            user_xattr: false,
+            user_xattr: testing::flavour() != crate::tree::Flavour::Root,
         };
         let (mount, _) = overlay
             .mount(interface, &temp.path().join("spare"))
@@ -86,7 +86,7 @@ fn priv_an_impossible_overlay_says_what_the_kernel_said() {
     let overlay = Overlay {
         lowers: vec![temp.path().join("missing")],
         upper: None,
-        user_xattr: false,
+        user_xattr: testing::flavour() != crate::tree::Flavour::Root,
     };
     let error = overlay
         .mount(Interface::Descriptors, &temp.path().join("spare"))

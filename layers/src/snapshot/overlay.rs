@@ -13,26 +13,51 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, FileType, Mode};
 
 use super::mount::{Interface, Overlay, Upper};
+use super::reaper::{Reaper, Rubbish};
 use super::{CommitOptions, Root, Snapshot, Snapshotter, commit};
-use crate::layer::scratch::Scratch;
+use crate::layer::scratch::{self, Scratch};
 use crate::layer::tree::NewTree;
 use crate::layer::{LayerRecord, LayerStack};
 use crate::store::Store;
 use crate::tree::{Flavour, RootDir, prepare_upper};
 use crate::{Error, Result};
 
-/// Makes overlay snapshots.
+/// Makes overlay snapshots. Dropped, it waits until what they left is removed.
 #[derive(Debug, Clone)]
 pub struct OverlaySnapshotter {
     interface: Interface,
+    reaper: Arc<Reaper>,
 }
 
 impl OverlaySnapshotter {
+    /// What an earlier probe of this store found since the machine was started; not tried again.
+    pub(super) fn remembered(store: &Store) -> Option<Self> {
+        let text = std::fs::read_to_string(memory(store)).ok()?;
+        let (boot, number) = text.trim().split_once(' ')?;
+        let number: usize = number.parse().ok()?;
+        let interface = *Interface::ALL.get(number)?;
+        (boot == boot_id()?).then(|| Self {
+            interface,
+            reaper: Arc::default(),
+        })
+    }
+
+    /// Spares later processes the probe.
+    pub(super) fn remember(&self, store: &Store) {
+        if let Some(boot) = boot_id() {
+            // Torn or missing, it only means another probe.
+            let _ = std::fs::write(
+                memory(store),
+                format!("{boot} {}\n", self.interface as usize),
+            );
+        }
+    }
+
     /// Tries an overlay in the store for real: mounts one and deletes a lower file through it,
     /// which needs all that overlayfs asks of a file system (whiteouts, extended attributes).
     ///
@@ -73,7 +98,10 @@ impl OverlaySnapshotter {
         if FileType::from_raw_mode(mark.st_mode) != FileType::CharacterDevice {
             return Err(refused(rustix::io::Errno::NOTSUP));
         }
-        Ok(Self { interface })
+        let reaper = Arc::<Reaper>::default();
+        let mount = Some(mount);
+        reaper.take(Rubbish { mount, scratch });
+        Ok(Self { interface, reaper })
     }
 }
 
@@ -103,9 +131,13 @@ struct OverlaySnapshot {
     stack: LayerStack,
     interface: Interface,
     overlay: Overlay,
-    // Mounted when first asked for. Declared before `scratch`: unmounted before it is removed.
+    // A name for what one of the interfaces needs.
+    spare: PathBuf,
+    // Mounted when first asked for.
     mount: OnceLock<OwnedFd>,
-    scratch: Scratch,
+    // Until it is dropped.
+    scratch: Option<Scratch>,
+    reaper: Arc<Reaper>,
 }
 
 impl OverlaySnapshot {
@@ -150,8 +182,10 @@ impl OverlaySnapshot {
                 upper,
                 user_xattr: store.flavour() != Flavour::Root,
             },
+            spare: scratch.path().join("spare"),
             mount: OnceLock::new(),
-            scratch,
+            scratch: Some(scratch),
+            reaper: Arc::clone(&snapshotter.reaper),
         })
     }
 }
@@ -161,30 +195,55 @@ impl Snapshot for OverlaySnapshot {
         let mount = match self.mount.get() {
             Some(mount) => mount,
             None => {
-                let spare = self.scratch.path().join("spare");
-                let (mount, _) = self.overlay.mount(self.interface, &spare)?;
+                let (mount, _) = self.overlay.mount(self.interface, &self.spare)?;
                 self.mount.get_or_init(|| mount)
             }
         };
         let mount = mount
             .try_clone()
-            .map_err(Error::io("hold the mount of", self.scratch.path()))?;
+            .map_err(Error::io("hold the mount of", self.store.root()))?;
         Ok(Root::Detached(mount))
     }
 
-    fn commit(self: Box<Self>, options: &CommitOptions) -> Result<Option<LayerRecord>> {
+    fn commit(mut self: Box<Self>, options: &CommitOptions) -> Result<Option<LayerRecord>> {
+        if self.overlay.upper.is_none() {
+            return Ok(None);
+        }
         let Self {
             store,
             stack,
-            overlay,
             mount,
-            scratch,
+            scratch: Some(scratch),
             ..
-        } = *self;
-        drop(mount);
-        match overlay.upper {
-            Some(_) => commit::commit_upper(&store, &stack, &scratch, options),
-            None => Ok(None),
+        } = &mut *self
+        else {
+            return Ok(None);
+        };
+        // Where there is nothing to commit it is left to the reaper.
+        let unmount = || drop(mount.take());
+        commit::commit_upper(store, stack, scratch, options, unmount)
+    }
+}
+
+impl Drop for OverlaySnapshot {
+    fn drop(&mut self) {
+        if let Some(scratch) = self.scratch.take() {
+            let mount = self.mount.take();
+            self.reaper.take(Rubbish { mount, scratch });
         }
     }
+}
+
+/// Where the outcome of a probe is kept.
+fn memory(store: &Store) -> PathBuf {
+    let flavour = match store.flavour() {
+        Flavour::Root => "overlay-root",
+        Flavour::SubIds | Flavour::SingleId => "overlay-user",
+    };
+    scratch::parent(store).join(flavour)
+}
+
+fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
 }

@@ -281,7 +281,7 @@ fn check_round_trip(snapshotter: impl Fn(&Store) -> Box<dyn Snapshotter>, rounds
             "unpacked"
         );
     }
-    drop(stack);
+    drop((stack, snapshots));
     let left = fs::read_dir(store.root().join("snapshots")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "snapshots leave nothing");
 }
@@ -554,6 +554,7 @@ fn priv_two_hundred_layers_make_one_root() {
 fn one_layer_committed_twice_at_once_is_one_layer() {
     let (_temp, store) = testing::store();
     for snapshots in snapshotters(&store) {
+        let snapshots = &snapshots;
         let ids: Vec<DiffId> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
@@ -595,4 +596,84 @@ fn choosing_sweeps_what_a_killed_process_left() {
     let snapshots = choose(&store).unwrap();
     assert!(!left.exists());
     snapshots.prepare(&store, &LayerStack::default()).unwrap();
+}
+
+/// Runs these tests again inside a user namespace.
+fn run_in_user_namespace(test: &str, flavour: &str, options: &[&str]) {
+    if testing::inside_user_namespace().is_some() {
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // Where everybody may reach it.
+    let program = temp.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut words: Vec<String> = ordinary_user().unwrap_or_default();
+    words.extend(["unshare", "--user", "--mount", "--map-root-user"].map(String::from));
+    words.extend(options.iter().map(|&option| option.to_owned()));
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .args(arguments)
+            .current_dir(temp.path())
+            .env("TMPDIR", temp.path())
+            .env(testing::NAMESPACE_VARIABLE, flavour)
+            .env_remove("WYTHE_REQUIRE")
+            .output()
+    };
+    let able = run(&["true"]).is_ok_and(|output| output.status.success());
+    if !able {
+        let required = std::env::var("WYTHE_REQUIRE").unwrap_or_default();
+        assert!(!required.contains("priv"), "{test} needs {words:?}");
+        eprintln!("SKIPPED {test}: needs {words:?}");
+        return;
+    }
+    let program = program.to_str().unwrap();
+    let output = run(&[program, "layer::", "snapshot::"]).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("priv_random_changes_in_an_overlay_survive_the_whole_way ... ok"),
+        "{text}"
+    );
+}
+
+/// How root becomes somebody who has sub-ids, if there is somebody.
+fn ordinary_user() -> Option<Vec<String>> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let sub_ids = fs::read_to_string("/etc/subuid").ok()?;
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let (uid, gid) = sub_ids.lines().find_map(|line| {
+        let user = line.split(':').next()?;
+        let account = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(user))?;
+        let mut fields = account.split(':').skip(2);
+        Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+    })?;
+    Some(vec![
+        "setpriv".into(),
+        format!("--reuid={uid}"),
+        format!("--regid={gid}"),
+        "--clear-groups".into(),
+    ])
+}
+
+#[test]
+fn priv_all_of_this_holds_in_a_user_namespace_of_one_id() {
+    let test = "priv_all_of_this_holds_in_a_user_namespace_of_one_id";
+    run_in_user_namespace(test, "single-id", &[]);
+}
+
+#[test]
+fn priv_all_of_this_holds_in_a_user_namespace_with_sub_ids() {
+    let test = "priv_all_of_this_holds_in_a_user_namespace_with_sub_ids";
+    run_in_user_namespace(test, "sub-ids", &["--map-auto"]);
 }
