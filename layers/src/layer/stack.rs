@@ -6,8 +6,7 @@
 //! through a symlink. The entry list is read only where the disk cannot hold the truth (owners
 //! where there is one id only, device nodes where they may not be made).
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -124,12 +123,17 @@ impl LayerStack {
     }
 
     /// The directories that an overlay of this stack is made of, top first.
+    ///
+    /// A layer that is in the stack more than once is in it where it is topmost only: overlayfs
+    /// refuses one directory twice, and all that the layer says further down it says again there.
     pub(crate) fn mounted(&self) -> Vec<PathBuf> {
         let opaque = self.trees.iter().rposition(|tree| tree.info().opaque_root);
+        let mut known = BTreeSet::new();
         self.trees
             .iter()
             .skip(opaque.unwrap_or(0))
             .rev()
+            .filter(|tree| known.insert(tree.fs()))
             .map(|tree| tree.fs().to_owned())
             .collect()
     }
