@@ -51,9 +51,21 @@ fn usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ if std::env::args().nth(1).as_deref() == Some("run") => ExitCode::from(EXIT_RUN_FAILED),
+        _ if names_run(std::env::args().skip(1)) => ExitCode::from(EXIT_RUN_FAILED),
         _ => ExitCode::from(EXIT_USAGE),
     }
+}
+
+/// Whether the verb of a command line that was not understood is `run`.
+fn names_run(mut args: impl Iterator<Item = String>) -> bool {
+    while let Some(argument) = args.next() {
+        match argument.as_str() {
+            "--root" => drop(args.next()),
+            flag if flag.starts_with('-') => {}
+            verb => return verb == "run",
+        }
+    }
+    false
 }
 
 /// `wythe images | head -1` is not an error.

@@ -36,7 +36,7 @@ pub(crate) fn run(settings: &Settings, args: &LoginArgs) -> anyhow::Result<ExitC
     };
     wire::client_as(settings, credential.clone())?
         .check_login(&args.registry)
-        .with_context(|| format!("{} does not accept these credentials", args.registry))?;
+        .with_context(|| format!("cannot log in to {}", args.registry))?;
     let place = wire::credentials(settings).store(&args.registry, &credential)?;
     let place = wire::place(&place);
     render::stderr_line(&format!(

@@ -30,7 +30,6 @@ pub(crate) fn run(settings: &Settings, args: &MountArgs) -> anyhow::Result<ExitC
     let observer = render::progress::observer(crate::args::Progress::Auto);
     let stack = image::stack(&store, &image, default_jobs(), &*observer)?;
     let snapshotter = snapshot::choose(&store)?;
-    // Read-only: nothing of it lies on disk that would have to outlive this process.
     let snapshot = snapshotter.view(&store, &stack)?;
     match snapshot.root()? {
         Root::Detached(mount) => snapshot::attach(&mount, target)?,
@@ -38,5 +37,8 @@ pub(crate) fn run(settings: &Settings, args: &MountArgs) -> anyhow::Result<ExitC
             bail!("this machine cannot mount layers over one another (overlayfs)")
         }
     }
+    // The mount outlives this process, and with it the directory that gives its root; that one is
+    // removed with the store's leftovers once it is mounted no more.
+    std::mem::forget(snapshot);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! What the store holds, and archives of it.
 
-use crate::support::{Sandbox, Server, containers};
+use crate::support::{Sandbox, Server, containers, root};
 
 const FILES: &str = "FROM scratch\nLABEL a=b\nCOPY greet /greet\nCOPY Dockerfile /etc/\nENTRYPOINT [\"/greet\"]\nCMD [\"--read\", \"/etc/Dockerfile\"]\n";
 
@@ -130,4 +130,46 @@ fn a_push_and_a_pull_keep_every_digest() {
     );
     let id = crate::support::succeed(&mut sandbox.wythe_on("other", ["images", "-q"]));
     assert_eq!(id, sandbox.ok(["images", "-q"]));
+}
+
+#[test]
+fn priv_a_mounted_image_is_whole_until_it_is_unmounted() {
+    if !root() {
+        return;
+    }
+    let sandbox = built();
+    std::fs::create_dir(sandbox.path("mnt")).unwrap();
+    sandbox.ok(["mount", "app", "mnt"]);
+    // Another command sweeps the store meanwhile.
+    sandbox.ok([
+        "run",
+        "--entrypoint",
+        "/greet",
+        "app",
+        "--read",
+        "/etc/Dockerfile",
+    ]);
+    let mut names: Vec<_> = std::fs::read_dir(sandbox.path("mnt"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    let refused = std::fs::write(sandbox.path("mnt/x"), "x");
+    sandbox.ok(["umount", "mnt"]);
+    assert_eq!(names, ["etc", "greet"]);
+    assert!(refused.is_err(), "the mount is writable");
+    sandbox.ok([
+        "run",
+        "--entrypoint",
+        "/greet",
+        "app",
+        "--read",
+        "/etc/Dockerfile",
+    ]);
+    assert_eq!(
+        std::fs::read_dir(sandbox.path("store/snapshots"))
+            .unwrap()
+            .count(),
+        0
+    );
 }

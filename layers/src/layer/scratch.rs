@@ -102,6 +102,11 @@ fn sweep_in(parent: &Path) {
             continue;
         }
         if let Ok(Some(_lock)) = lock_new(&path) {
+            // `wythe mount` is gone while what it mounted stays; an overlay whose lower directory
+            // is removed shows an empty root.
+            if is_mounted(&child.file_name()) {
+                continue;
+            }
             match remove(&path) {
                 Ok(()) => {
                     tracing::debug!(path = %path.display(), "removed a dead process's scratch")
@@ -112,6 +117,14 @@ fn sweep_in(parent: &Path) {
             }
         }
     }
+}
+
+/// Whether a mount that this process can see uses the scratch directory of this name.
+fn is_mounted(name: &std::ffi::OsStr) -> bool {
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .windows(name.len())
+        .any(|window| window == name.as_bytes())
 }
 
 /// 64 random bits: every `RandomState` is keyed anew.
