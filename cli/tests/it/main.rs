@@ -11,6 +11,7 @@ mod build;
 mod crash;
 mod debian;
 mod images;
+mod login;
 mod peers;
 mod run;
 mod serve;

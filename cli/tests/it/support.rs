@@ -221,10 +221,15 @@ impl Server {
 
     /// Debian's registry on a free port.
     pub(crate) fn docker_registry(sandbox: &Sandbox) -> Self {
+        Self::docker_registry_with(sandbox, "")
+    }
+
+    /// Debian's registry on a free port, with more lines of configuration.
+    pub(crate) fn docker_registry_with(sandbox: &Sandbox, more: &str) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let data = sandbox.path("docker-registry");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n{more}",
             data.display()
         );
         let config = sandbox.file("registry.yml", config);
