@@ -138,6 +138,12 @@ impl LayerStack {
             .collect()
     }
 
+    /// Whether an overlay of the trees shows what they mean. Not so when they were unpacked where
+    /// marks could not be made (a store on an overlay mount).
+    pub(crate) fn is_mountable(&self) -> bool {
+        !self.trees.iter().any(|tree| tree.info().unmade_marks)
+    }
+
     /// The root directory's entry: of the topmost layer that has one, else as an empty image has it.
     ///
     /// # Errors
@@ -234,16 +240,18 @@ impl LayerStack {
                 vacant.insert(found);
             }
             let tree = self.tree(level.layer)?;
-            if tree.info().listed_only {
-                let children = tree.list()?.children(&merged.path);
-                for entry in children.filter(|entry| entry.kind.is_device()) {
+            if tree.has_off_disk() {
+                for entry in tree.list()?.children(&merged.path) {
                     let name = entry.path.file_name().unwrap_or_default().to_owned();
-                    names.entry(name).or_insert_with(|| {
-                        Some(Found {
+                    let found = match entry.kind {
+                        EntryKind::Whiteout => None,
+                        _ if entry.kind.is_device() => Some(Found {
                             entry: entry.clone(),
                             layer: level.layer,
-                        })
-                    });
+                        }),
+                        _ => continue,
+                    };
+                    names.entry(name).or_insert(found);
                 }
             }
         }
@@ -310,10 +318,13 @@ impl LayerStack {
         for (depth, level) in parent.levels.iter().enumerate() {
             let dir = &level.directory;
             let Some(stat) = dir.stat(name)? else {
-                match self.device(level, &path)? {
-                    Some(device) if top.is_none() => return Ok(Some(Child::Other(device))),
-                    Some(_) => break,
+                match self.off_disk(level, &path)? {
                     None => continue,
+                    Some(entry) if top.is_none() && entry.kind.is_device() => {
+                        let layer = level.layer;
+                        return Ok(Some(Child::Other(Found { entry, layer })));
+                    }
+                    Some(_) => break,
                 }
             };
             if stat.is_whiteout() || (stat.file_type != FileType::Directory && top.is_some()) {
@@ -326,8 +337,7 @@ impl LayerStack {
                 return Ok(top.map(Child::Other));
             }
             let directory = dir.open_dir(name)?;
-            let is_last =
-                depth == last || disk::is_opaque(&directory, self.tree(level.layer)?.flavour())?;
+            let is_last = depth == last || self.is_opaque(level, &path, &directory)?;
             levels.push(Level {
                 layer: level.layer,
                 directory,
@@ -345,20 +355,25 @@ impl LayerStack {
         }))
     }
 
-    /// A device node that could not be made on disk.
-    fn device(&self, level: &Level, path: &EntryPath) -> Result<Option<Found>> {
+    /// A device node or a whiteout that could not be made on disk.
+    fn off_disk(&self, level: &Level, path: &EntryPath) -> Result<Option<Entry>> {
         let tree = self.tree(level.layer)?;
-        if !tree.info().listed_only {
+        if !tree.has_off_disk() {
             return Ok(None);
         }
         let entry = tree
             .list()?
             .get(path)
-            .filter(|entry| entry.kind.is_device());
-        Ok(entry.map(|entry| Found {
-            entry: entry.clone(),
-            layer: level.layer,
-        }))
+            .filter(|entry| entry.kind.is_device() || matches!(entry.kind, EntryKind::Whiteout));
+        Ok(entry.cloned())
+    }
+
+    fn is_opaque(&self, level: &Level, path: &EntryPath, directory: &Dir) -> Result<bool> {
+        let tree = self.tree(level.layer)?;
+        if tree.info().unmade_marks && tree.list()?.is_opaque(path) {
+            return Ok(true);
+        }
+        disk::is_opaque(directory, tree.flavour())
     }
 
     /// What the disk says, made true where it cannot hold the truth.

@@ -520,3 +520,37 @@ fn several_threads_unpacking_one_layer_all_get_it() {
     });
     assert_eq!(leftovers(&store), [""; 0]);
 }
+
+#[test]
+fn marks_that_are_only_listed_hide_all_the_same() {
+    let (_temp, store) = testing::store();
+    let below = [
+        (dir("d", 0o755), ""),
+        (file("d/f", 0o644, "1"), "1"),
+        (file("gone", 0o644, "1"), "1"),
+    ];
+    let above = [
+        (dir("d", 0o755), ""),
+        (opaque("d"), ""),
+        (whiteout("gone"), ""),
+    ];
+    let stack = stack_of(&store, &[&below, &above]);
+    // As on a disk that refuses marks.
+    let tree = &stack.trees()[1];
+    fs::remove_file(tree.fs().join("gone")).unwrap();
+    fs::remove_dir(tree.fs().join("d")).unwrap();
+    fs::create_dir(tree.fs().join("d")).unwrap();
+    let path_of_info = tree.fs().parent().unwrap().join("info.json");
+    let text = fs::read_to_string(&path_of_info).unwrap();
+    let text = text.replace(r#""unmadeMarks":false"#, r#""unmadeMarks":true"#);
+    fs::write(&path_of_info, text).unwrap();
+
+    let ids = [stack.trees()[0].diff_id().clone(), tree.diff_id().clone()];
+    let stack = LayerStack::open(&store, &ids).unwrap().unwrap();
+    assert!(!stack.is_mountable());
+    let names: Vec<_> = stack.read_dir(&EntryPath::ROOT).unwrap();
+    assert_eq!(names.len(), 1);
+    assert!(stack.lookup(&path("gone")).unwrap().is_none());
+    assert!(stack.lookup(&path("d/f")).unwrap().is_none());
+    assert!(stack.read_dir(&path("d")).unwrap().is_empty());
+}

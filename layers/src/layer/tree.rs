@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::scratch::Scratch;
 use crate::spec::{ChainId, DiffId};
 use crate::store::Store;
-use crate::tree::{Entry, EntryList, EntryPath, Flavour, RootDir};
+use crate::tree::{ApplyStatistics, Entry, EntryList, EntryPath, Flavour, RootDir};
 use crate::{Error, Result};
 
 /// What a tree is keyed by: decision 1 of the architecture.
@@ -66,15 +66,18 @@ pub(crate) struct TreeInfo {
     /// Something (a device, an owner, an attribute) is only in the entry list, beyond what the
     /// flavour keeps there anyway.
     pub(crate) listed_only: bool,
+    /// Whiteouts and opaque marks are only in the entry list, beyond the reach of an overlay mount.
+    pub(crate) unmade_marks: bool,
 }
 
 impl TreeInfo {
-    pub(crate) fn new(diff_id: &DiffId, list: &EntryList, listed_only: bool) -> Self {
+    pub(crate) fn new(diff_id: &DiffId, list: &EntryList, statistics: &ApplyStatistics) -> Self {
         Self {
             diff_id: diff_id.clone(),
             lists_root: list.get(&EntryPath::ROOT).is_some(),
             opaque_root: list.is_opaque(&EntryPath::ROOT),
-            listed_only,
+            listed_only: statistics.only_listed > 0,
+            unmade_marks: statistics.unmade_marks > 0,
         }
     }
 }
@@ -175,6 +178,11 @@ impl LayerTree {
     /// Whether metadata has to be looked up in the entry list: the disk does not hold it all.
     pub(crate) fn list_is_truth(&self) -> bool {
         self.shared.flavour == Flavour::SingleId || self.shared.info.listed_only
+    }
+
+    /// Whether some entries are only in the entry list.
+    pub(crate) fn has_off_disk(&self) -> bool {
+        self.shared.info.listed_only || self.shared.info.unmade_marks
     }
 
     /// The door to its files.

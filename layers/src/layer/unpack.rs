@@ -167,8 +167,7 @@ fn untar(
     }
     Ok(match applier.finish()? {
         Finished::Tree(applied) => {
-            let listed_only = applied.statistics.only_listed > 0;
-            let info = TreeInfo::new(diff_id, &applied.list, listed_only);
+            let info = TreeInfo::new(diff_id, &applied.list, &applied.statistics);
             Some((tree, applied.list, info))
         }
         Finished::NotSelfContained(why) => {

@@ -44,6 +44,13 @@ pub struct LayerWriter {
     sink: Sink,
 }
 
+/// Where a regular file's content comes from.
+enum Content<'a> {
+    /// A file of its own, which may be shared with the tree.
+    File(&'a mut File),
+    Stream(&'a mut dyn Read),
+}
+
 enum Sink {
     Tree(Box<TreeSink>),
     Blob {
@@ -99,8 +106,8 @@ impl LayerWriter {
     /// As [`LayerWriter::add_from`].
     pub fn add(&mut self, entry: Entry, content: Option<File>) -> Result<()> {
         match content {
-            Some(mut file) => self.add_from(entry, &mut file),
-            None => self.add_from(entry, &mut io::empty()),
+            Some(mut file) => self.add_content(entry, Content::File(&mut file)),
+            None => self.add_content(entry, Content::Stream(&mut io::empty())),
         }
     }
 
@@ -110,18 +117,18 @@ impl LayerWriter {
     /// # Errors
     /// [`Error::EntryOrder`]; [`Error::Tree`] or [`Error::Tar`] for what no layer can hold, and
     /// for content that is not as long as its entry says.
-    pub fn add_from(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
+    pub fn add_from(&mut self, entry: Entry, content: &mut dyn Read) -> Result<()> {
+        self.add_content(entry, Content::Stream(content))
+    }
+
+    fn add_content(&mut self, mut entry: Entry, content: Content<'_>) -> Result<()> {
         self.order.check(&entry)?;
         clamp(&mut entry, self.clamp);
         entry.xattrs.retain(|name, _| !disk::is_overlay_mark(name));
-        let mut none = io::empty();
-        let content = match &entry.kind {
-            EntryKind::File { .. } => content,
-            _ => &mut none,
-        };
-        let digest = match &mut self.sink {
-            Sink::Tree(sink) => sink.add(&entry, content)?,
-            Sink::Blob { tar, .. } => append(tar, &entry, content)?,
+        let digest = match (&mut self.sink, content) {
+            (Sink::Tree(sink), content) => sink.add(&entry, content)?,
+            (Sink::Blob { tar, .. }, Content::File(file)) => append(tar, &entry, file)?,
+            (Sink::Blob { tar, .. }, Content::Stream(stream)) => append(tar, &entry, stream)?,
         };
         if digest.is_some() {
             entry.content_digest = digest;
@@ -181,39 +188,46 @@ impl TreeSink {
         })
     }
 
-    /// Small files are read once for both; large ones are read back from the tree, where nobody
-    /// changes them (the page cache still has them), so that both are of the same bytes.
-    fn add(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<Option<Digest>> {
-        match entry.kind {
-            EntryKind::File { size } if size <= SMALL_BYTES => {
-                let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-                content
-                    .take(size + 1)
-                    .read_to_end(&mut bytes)
-                    .map_err(Error::read(format!("the content of {}", entry.path)))?;
-                self.apply(entry, &mut bytes.as_slice())?;
-                append(&mut self.tar, entry, &mut bytes.as_slice())
+    /// Small files are read once for both. Large ones are shared with the tree where the file
+    /// system can, else copied, and hashed as they are there, where nobody changes them (the page
+    /// cache still has them): so both are of the same bytes.
+    fn add(&mut self, entry: &Entry, content: Content<'_>) -> Result<Option<Digest>> {
+        let EntryKind::File { size } = entry.kind else {
+            self.apply(entry, &mut io::empty())?;
+            return append(&mut self.tar, entry, &mut io::empty());
+        };
+        if size > SMALL_BYTES {
+            match content {
+                // Sharing is from the start.
+                Content::File(file) if rustix::fs::tell(&*file) == Ok(0) => {
+                    let applied = self.applier.apply_from(entry.clone(), file)?;
+                    is_applied(entry, &applied)?;
+                }
+                Content::File(file) => self.apply(entry, file)?,
+                Content::Stream(stream) => self.apply(entry, stream)?,
             }
-            EntryKind::File { .. } => {
-                self.apply(entry, content)?;
-                append(
-                    &mut self.tar,
-                    entry,
-                    &mut self.files.open_file(&entry.path)?,
-                )
-            }
-            _ => {
-                self.apply(entry, content)?;
-                append(&mut self.tar, entry, content)
-            }
+            return append(
+                &mut self.tar,
+                entry,
+                &mut self.files.open_file(&entry.path)?,
+            );
         }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+        let stream: &mut dyn Read = match content {
+            Content::File(file) => file,
+            Content::Stream(stream) => stream,
+        };
+        stream
+            .take(size + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::read(format!("the content of {}", entry.path)))?;
+        self.apply(entry, &mut bytes.as_slice())?;
+        append(&mut self.tar, entry, &mut bytes.as_slice())
     }
 
     fn apply(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
-        match self.applier.apply(entry.clone(), content)? {
-            Applied::Done => Ok(()),
-            Applied::NotSelfContained(_) => Err(out_of_order(entry)),
-        }
+        let applied = self.applier.apply(entry.clone(), content)?;
+        is_applied(entry, &applied)
     }
 
     fn finish(self, store: &Store, list: &EntryList) -> Result<LayerRecord> {
@@ -232,10 +246,17 @@ impl TreeSink {
                 return Err(Error::EntryOrder { path: why.path });
             }
         };
-        let info = TreeInfo::new(&diff_id, list, statistics.only_listed > 0);
+        let info = TreeInfo::new(&diff_id, list, &statistics);
         tree.publish(store, TreeKey::Diff(diff_id.clone()), &info, list)?;
         drop(scratch);
         remember(store, &diff_id, size_bytes, None)
+    }
+}
+
+fn is_applied(entry: &Entry, applied: &Applied) -> Result<()> {
+    match applied {
+        Applied::Done => Ok(()),
+        Applied::NotSelfContained(_) => Err(out_of_order(entry)),
     }
 }
 

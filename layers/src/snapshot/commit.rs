@@ -18,7 +18,8 @@ use crate::store::Store;
 use crate::stream::DigestWriter;
 use crate::tar::TarWriter;
 use crate::tree::{
-    Dir, Entry, EntryKind, EntryList, EntryPath, LowerView, Name, RootDir, Timestamp, diff_upper,
+    ApplyStatistics, Dir, Entry, EntryKind, EntryList, EntryPath, LowerView, Name, RootDir,
+    Timestamp, diff_upper,
 };
 
 /// Publishes the upper directory of an overlay as a layer; `None` when nothing was changed.
@@ -51,7 +52,11 @@ pub(super) fn commit_upper(
     // All of it is on disk: the container could not have made it otherwise. What was restored
     // from below is what the flavour never holds, or belongs to a layer that says so itself.
     let listed_only = stack.trees().iter().any(|tree| tree.info().listed_only);
-    let info = TreeInfo::new(&diff_id, &list, listed_only);
+    let statistics = ApplyStatistics {
+        only_listed: usize::from(listed_only),
+        ..ApplyStatistics::default()
+    };
+    let info = TreeInfo::new(&diff_id, &list, &statistics);
     tree.publish(store, TreeKey::Diff(diff_id.clone()), &info, &list)?;
     remember(store, &diff_id, size_bytes, None).map(Some)
 }

@@ -118,7 +118,7 @@ fn copy(store: &Store, stack: &LayerStack, root: RootDir) -> Result<()> {
                 applier.apply(entry, &mut io::empty())?;
                 continue;
             };
-            let mut content = stack.open_file(&found)?;
+            let content = stack.open_file(&found)?;
             let metadata = content
                 .metadata()
                 .map_err(Error::io("stat", entry.path.as_path()))?;
@@ -132,7 +132,7 @@ fn copy(store: &Store, stack: &LayerStack, root: RootDir) -> Result<()> {
                 }
                 names.insert(key, entry.path.clone());
             }
-            applier.apply(entry, &mut content)?;
+            applier.apply_from(entry, &content)?;
         }
     }
     applier.finish()?;

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Mode};
 
 use super::mount::{Interface, Overlay, Upper};
 use super::reaper::{Reaper, Rubbish};
-use super::{CommitOptions, Root, Snapshot, Snapshotter, commit};
+use super::{CommitOptions, CopySnapshotter, Root, Snapshot, Snapshotter, commit};
 use crate::layer::scratch::{self, Scratch};
 use crate::layer::tree::NewTree;
 use crate::layer::{LayerRecord, LayerStack};
@@ -107,11 +107,17 @@ impl OverlaySnapshotter {
 
 impl Snapshotter for OverlaySnapshotter {
     fn prepare(&self, store: &Store, stack: &LayerStack) -> Result<Box<dyn Snapshot>> {
+        if !stack.is_mountable() {
+            return CopySnapshotter.prepare(store, stack);
+        }
         let snapshot = OverlaySnapshot::new(self, store, stack, Access::Writable)?;
         Ok(Box::new(snapshot))
     }
 
     fn view(&self, store: &Store, stack: &LayerStack) -> Result<Box<dyn Snapshot>> {
+        if !stack.is_mountable() {
+            return CopySnapshotter.view(store, stack);
+        }
         let snapshot = OverlaySnapshot::new(self, store, stack, Access::ReadOnly)?;
         Ok(Box::new(snapshot))
     }
