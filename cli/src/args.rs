@@ -40,9 +40,9 @@ pub(crate) struct Global {
     #[arg(short = 'D', long = "debug", global = true, action = clap::ArgAction::Count)]
     pub(crate) debug: u8,
 
-    /// Speak HTTPS with verified certificates; `--tls-verify=false` for a registry that cannot
+    /// Only HTTPS with verified certificates; `=false` also takes less
     #[arg(long, global = true, value_name = "BOOL", num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", hide = true)]
+          default_missing_value = "true")]
     pub(crate) tls_verify: Option<bool>,
 }
 

@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
 const MAX_LINES: usize = 700;
 
 pub(crate) fn run(repository: &Path) -> anyhow::Result<()> {
-    step("arrows between crates", || arrows())?;
+    step("arrows between crates", arrows)?;
     step("file lengths", || file_lengths(repository))?;
     step("formatting", || {
         super::run(

@@ -20,7 +20,7 @@ pub(crate) fn report(error: &anyhow::Error) {
     let mut said = String::new();
     for (depth, level) in chain.iter().enumerate() {
         let next = chain.get(depth + 1);
-        let text = match level.downcast_ref::<Error>() {
+        let text = match build_error(*level) {
             // These point into a file; the excerpt says more than any list of causes.
             Some(Error::Dockerfile(parse)) => {
                 stderr_line(parse.render(Style::Colour).trim_end());
@@ -53,6 +53,13 @@ pub(crate) fn report(error: &anyhow::Error) {
     }
 }
 
+/// A level that is a build error, in a box (as the cause of another one) or not.
+fn build_error<'a>(level: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    level
+        .downcast_ref::<Error>()
+        .or_else(|| level.downcast_ref::<Box<Error>>().map(Box::as_ref))
+}
+
 fn show_last_lines(lines: &[Vec<u8>]) {
     let first = lines.len().saturating_sub(LAST_LINES);
     for line in lines.iter().skip(first) {
@@ -78,7 +85,7 @@ fn hint_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<wythe_runtime::Error>() {
         return error.hint();
     }
-    if let Some(error) = error.downcast_ref::<Error>() {
+    if let Some(error) = build_error(error) {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<crate::settings::NoSuchImage>() {

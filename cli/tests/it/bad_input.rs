@@ -105,6 +105,9 @@ fn a_failing_step_shows_its_line_and_exit_code() {
         assert!(error.contains(word), "lacks {word}:\n{error}");
     }
     assert_eq!(sandbox.ok(["images", "-q"]), "");
+    // Also where nobody saw the output go by.
+    let (_, error) = sandbox.fails(["build", "-q", "-t", "app", "context"]);
+    assert!(error.contains("  | greet: /none"), "{error}");
 }
 
 #[test]
