@@ -4,6 +4,13 @@
 //! need root and other programs. A tier that cannot run says why, and fails where
 //! `WYTHE_REQUIRE` names it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says so when it is skipped"
+)]
+
 mod support;
 
 mod bad_input;
