@@ -1,5 +1,6 @@
 //! Running a process, as the builder sees it: a trait that the outside implements.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,8 +101,9 @@ pub enum Access {
 /// What a mount shows.
 #[derive(Debug)]
 pub enum MountSource {
-    /// A directory or file of the host.
-    Path(PathBuf),
+    /// A directory of the host, open: whoever can write to it can no longer make its path mean
+    /// another one.
+    Directory(OwnedFd),
     /// Another root file system, or a part of it.
     Root {
         /// The file system.

@@ -97,6 +97,17 @@ pub(crate) fn add_attributes_here(mount: impl AsFd, set: u64) -> io::Result<()> 
     )
 }
 
+/// Lets the device files of one mount be used, also to map memory that is executed.
+pub(crate) fn enable_devices(mount: impl AsFd) -> io::Result<()> {
+    sys::mount_setattr(
+        mount,
+        MountAttributes {
+            clear: libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
+            ..MountAttributes::default()
+        },
+    )
+}
+
 /// Attaches a detached mount to the place that `target` is a descriptor of.
 pub(crate) fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -1,11 +1,13 @@
 //! `RUN --mount=type=cache`: directories of the store that outlive the build.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use wythe_layers::spec::Digest;
-use wythe_layers::tree::{Applier, ApplyOptions, EntryKind, EntryPath, RootDir};
+use wythe_layers::tree::{Applier, ApplyOptions, Dir, EntryKind, EntryPath, Name, RootDir};
 
 use super::materials;
 use super::mounts::{Held, Prepared, access, clean, context_layer};
@@ -65,15 +67,38 @@ pub(super) fn prepare(
     } else {
         EntryPath::ROOT
     };
-    let shown = data.join(subpath.as_path());
-    std::fs::create_dir_all(&shown).map_err(Error::io("create", &shown))?;
+    let shown = open_inside(&RootDir::open(&data)?, &subpath)?;
+    let shown = shown.as_fd().try_clone_to_owned();
     prepared.mounts.push(ProcessMount {
         target: target.clone(),
-        source: MountSource::Path(shown),
+        source: MountSource::Directory(shown.map_err(Error::io("open", &data))?),
         access: access(*writable),
     });
     prepared.held.push(Held::Lock(lock));
     Ok(())
+}
+
+/// Opens a directory of a cache, made if it is not there.
+///
+/// Processes of earlier builds have written the cache, and others may be writing it now: its
+/// symbolic links lead to places inside of it only, and what is mounted is what was opened.
+fn open_inside(cache: &RootDir, path: &EntryPath) -> Result<Dir> {
+    let is_absent = |error: &wythe_layers::Error| matches!(error, wythe_layers::Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+    match cache.open_dir_in_root(path) {
+        Err(error) if is_absent(&error) => {}
+        other => return Ok(other?),
+    }
+    if let (Some(parent), Some(name)) = (path.parent(), Name::of(path)) {
+        let parent = open_inside(cache, &parent)?;
+        match parent.create_dir(name) {
+            Ok(()) => parent.set_mode(name, 0o755)?,
+            // Another build was faster; or a link that leads nowhere, which is refused below.
+            Err(wythe_layers::Error::Io { source, .. })
+                if source.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(cache.open_dir_in_root(path)?)
 }
 
 /// A cache directory and its lock, as the kind of sharing asks: together, alone after waiting, or

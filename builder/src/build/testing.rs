@@ -2,7 +2,8 @@
 //! words.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -81,8 +82,9 @@ impl Executor for FakeExecutor {
                                 fs::read(path)?
                             }
                         }
-                        MountSource::Path(path) => {
-                            fs::write(path.join("used"), "x")?;
+                        MountSource::Directory(open) => {
+                            let path = format!("/proc/self/fd/{}", open.as_raw_fd());
+                            fs::write(Path::new(&path).join("used"), "x")?;
                             b"path".to_vec()
                         }
                         other => format!("{other:?}").into_bytes(),

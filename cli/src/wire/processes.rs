@@ -155,7 +155,9 @@ fn entry_path(path: &Path) -> Option<EntryPath> {
 
 fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {
     let source = match &mount.source {
-        MountSource::Path(path) => wythe_runtime::MountSource::Bind(path.clone()),
+        MountSource::Directory(open) => {
+            wythe_runtime::MountSource::Detached(open_subpath(open, &EntryPath::ROOT)?)
+        }
         MountSource::Root {
             root: Root::Directory(path),
             subpath,
@@ -184,7 +186,7 @@ fn join_in_root(root: &Path, subpath: &EntryPath) -> PathBuf {
     root.join(std::ffi::OsStr::from_bytes(subpath.as_bytes()))
 }
 
-/// A part of a mount that hangs nowhere, as a mount of its own.
+/// A part of a mount that hangs nowhere, or of an open directory, as a mount of its own.
 fn open_subpath(
     mount: &std::os::fd::OwnedFd,
     subpath: &EntryPath,

@@ -17,6 +17,7 @@ mod bad_input;
 mod build;
 mod crash;
 mod debian;
+mod hostile;
 mod images;
 mod login;
 mod peers;

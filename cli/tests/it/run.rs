@@ -28,7 +28,7 @@ fn with_shell() -> Sandbox {
 }
 
 /// For tests that need a shell: busybox, and namespaces.
-fn shell() -> Option<Sandbox> {
+pub(crate) fn shell() -> Option<Sandbox> {
     let there = ["/bin/busybox", "/usr/bin/busybox"]
         .iter()
         .any(|path| std::path::Path::new(path).exists());

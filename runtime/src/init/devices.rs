@@ -46,18 +46,64 @@ pub(crate) struct Console {
     pub(crate) inner: OwnedFd,
 }
 
-/// The host's devices, to be mounted where the kernel lets us make none.
-pub(crate) struct HostDevices(Vec<(&'static str, io::Result<OwnedFd>)>);
+/// The devices a container gets, as places to mount from.
+pub(crate) struct Devices(Vec<Device>);
 
-impl HostDevices {
-    /// Opens them as locations; must happen before the root changes.
-    pub(crate) fn open() -> Self {
-        let open = |(name, ..): (&'static str, u32, u32)| {
-            let path = Path::new("/dev").join(name);
-            let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            (name, opened.map_err(io::Error::from))
-        };
-        Self(DEVICES.into_iter().map(open).collect())
+struct Device {
+    name: &'static str,
+    place: OwnedFd,
+    /// Made by us, where devices are switched off.
+    is_own: bool,
+}
+
+impl Devices {
+    /// Makes them in `scratch` where the kernel lets us, else takes the host's: that is in a user
+    /// namespace, whose root cannot change them. The real root could: its `chmod` in a container
+    /// must not reach the host's `/dev/null`.
+    pub(crate) fn prepare(scratch: &OwnedFd) -> Result<Self, Failure> {
+        let mut devices = Vec::with_capacity(DEVICES.len());
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        for (name, major, minor) in DEVICES {
+            let number = rustix::fs::makedev(major, minor);
+            let kind = FileType::CharacterDevice;
+            let made = rustix::fs::mknodat(scratch, name, kind, Mode::from(0o666), number);
+            let (is_own, place) = match made {
+                Ok(()) => (
+                    true,
+                    rustix::fs::openat(scratch, name, flags, Mode::empty()),
+                ),
+                Err(Errno::PERM) => {
+                    let path = Path::new("/dev").join(name);
+                    (false, rustix::fs::open(path, flags, Mode::empty()))
+                }
+                Err(error) => (true, Err(error)),
+            };
+            let place = place.at(Stage::Device, name)?;
+            let device = Device {
+                name,
+                place,
+                is_own,
+            };
+            devices.push(device);
+        }
+        Ok(Self(devices))
+    }
+
+    /// A mount of what hides files: nothing can be read from it.
+    pub(crate) fn mount_null(&self) -> io::Result<OwnedFd> {
+        let null = self.0.iter().find(|device| device.name == "null");
+        null.ok_or(Errno::NODEV)?.mount()
+    }
+}
+
+impl Device {
+    /// A new mount of it.
+    fn mount(&self) -> io::Result<OwnedFd> {
+        let mount = mounts::clone_tree(&self.place, "")?;
+        if self.is_own {
+            mounts::enable_devices(&mount)?;
+        }
+        Ok(mount)
     }
 }
 
@@ -65,14 +111,21 @@ impl HostDevices {
 pub(crate) fn fill(
     plan: &Plan,
     root: &OwnedFd,
-    host: HostDevices,
+    devices: &Devices,
     created: &mut Vec<PathBuf>,
 ) -> Result<Option<Console>, Failure> {
     let place = in_root::open_top_directory(root, "dev", created)?;
-    let dev = mounts::new_tmpfs(Some(DEV_SIZE_BYTES), 0o755, libc::MOUNT_ATTR_NOSUID)
-        .at(Stage::Mount, "/dev")?;
+    // Its devices are mounts of their own, so that what a program makes here is none.
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let dev =
+        mounts::new_tmpfs(Some(DEV_SIZE_BYTES), 0o755, attributes).at(Stage::Mount, "/dev")?;
     mounts::attach(&dev, place).at(Stage::Mount, "/dev")?;
-    make_nodes(&dev, host)?;
+    for device in &devices.0 {
+        let name = device.name;
+        let place = in_root::create_file(&dev, name).at(Stage::Device, name)?;
+        let mount = device.mount().at(Stage::Device, name)?;
+        mounts::attach(mount, place).at(Stage::Device, name)?;
+    }
     for (target, name) in LINKS {
         in_root::symlink(target, &dev, name).at(Stage::Device, name)?;
     }
@@ -110,32 +163,6 @@ fn mount_below(dev: &OwnedFd, name: &str, mount: io::Result<OwnedFd>) -> Result<
     let place = in_root::create_directory(dev, name, 0o755).at(Stage::MountPoint, &path)?;
     mounts::attach(&mount, place).at(Stage::Mount, &path)?;
     Ok(mount)
-}
-
-/// Device nodes where the kernel lets us make them, else the host's, mounted.
-fn make_nodes(dev: &OwnedFd, host: HostDevices) -> Result<(), Failure> {
-    let mut may_make = true;
-    for ((name, major, minor), (_, host_device)) in DEVICES.into_iter().zip(host.0) {
-        if may_make {
-            let number = rustix::fs::makedev(major, minor);
-            match rustix::fs::mknodat(
-                dev,
-                name,
-                FileType::CharacterDevice,
-                Mode::from(0o666),
-                number,
-            ) {
-                Ok(()) => continue,
-                Err(Errno::PERM) => may_make = false,
-                Err(error) => return Err(error).at(Stage::Device, name),
-            }
-        }
-        let device = host_device.at(Stage::Device, name)?;
-        let mount = mounts::clone_tree(device, "").at(Stage::Device, name)?;
-        let place = in_root::create_file(dev, name).at(Stage::Device, name)?;
-        mounts::attach(mount, place).at(Stage::Device, name)?;
-    }
-    Ok(())
 }
 
 /// Opens a new terminal of the container's own devpts, through its mount: no path is involved.

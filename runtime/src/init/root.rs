@@ -19,7 +19,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use crate::cgroup;
 use crate::error::{At, Failure, Refusal, Stage};
 use crate::in_root::{self, Kind};
-use crate::init::devices::{self, Console};
+use crate::init::devices::{self, Console, Devices};
 use crate::init::monitor::Descriptors;
 use crate::mounts;
 use crate::plan::{Plan, PlannedMount, PlannedRoot, PlannedSource};
@@ -34,8 +34,6 @@ pub(crate) struct Entered {
 
 /// Things of the host and of our own that get mounted inside.
 struct Sources {
-    /// The host's /dev/null, which hides files.
-    null: OwnedFd,
     /// An empty directory, which hides directories.
     empty: OwnedFd,
     /// Generated files, then extra mounts, each detached, with where they go.
@@ -55,9 +53,9 @@ pub(crate) fn enter(
     let proc = open_proc(plan)?;
     let binds = open_mounts(plan, &mut descriptors)?;
     let root = open_root(plan, &mut descriptors)?;
-    let host_devices = devices::HostDevices::open();
-    // From here on no path of the host is opened but /sys and /dev/null.
+    // From here on no path of the host is opened but /sys and those of devices.
     let scratch = attach_scratch()?;
+    let devices = Devices::prepare(&scratch)?;
     let sources = open_sources(plan, binds, &scratch)?;
     let place = in_root::create_directory(&scratch, "root", 0o755).at(Stage::Root, "root")?;
     mounts::attach(&root, place).at(Stage::Root, "/")?;
@@ -65,14 +63,14 @@ pub(crate) fn enter(
     let place = in_root::open_top_directory(&root, "proc", created)?;
     mounts::attach(proc, place).at(Stage::Mount, "/proc")?;
     mount_sys(plan, &root, created)?;
-    let console = devices::fill(plan, &root, host_devices, created)?;
+    let console = devices::fill(plan, &root, &devices, created)?;
     for (mount, target) in sources.mounts {
         let kind = Kind::of(&mount).at(Stage::MountPoint, &target)?;
         let place = in_root::open_or_create(&root, &target, kind, created)?;
         mounts::attach(mount, place).at(Stage::Mount, &target)?;
     }
     for path in &plan.masked_paths {
-        mask(&root, path.as_path(), &sources.null, &sources.empty)?;
+        mask(&root, path.as_path(), &devices, &sources.empty)?;
     }
     for path in &plan.read_only_paths {
         make_read_only(&root, path.as_path())?;
@@ -123,13 +121,12 @@ type Ready = Vec<(OwnedFd, PathBuf)>;
 fn open_mounts(plan: &Plan, descriptors: &mut Descriptors) -> Result<Ready, Failure> {
     let open = |mount: &PlannedMount| {
         let target = mount.target.as_path().to_path_buf();
-        open_source(mount, descriptors).map(|source| (source, target))
+        open_source(plan, mount, descriptors).map(|source| (source, target))
     };
     plan.mounts.iter().map(open).collect()
 }
 
 fn open_sources(plan: &Plan, binds: Ready, scratch: &OwnedFd) -> Result<Sources, Failure> {
-    let null = open_host("/dev/null").at(Stage::MountSource, "/dev/null")?;
     let empty = in_root::create_directory(scratch, "empty", 0o755).at(Stage::Root, "empty")?;
     let mut mounts = Vec::with_capacity(plan.files.len() + binds.len());
     for (index, file) in plan.files.iter().enumerate() {
@@ -143,14 +140,14 @@ fn open_sources(plan: &Plan, binds: Ready, scratch: &OwnedFd) -> Result<Sources,
         mounts.push((mount, target.to_path_buf()));
     }
     mounts.extend(binds);
-    Ok(Sources {
-        null,
-        empty,
-        mounts,
-    })
+    Ok(Sources { empty, mounts })
 }
 
-fn open_source(mount: &PlannedMount, descriptors: &mut Descriptors) -> Result<OwnedFd, Failure> {
+fn open_source(
+    plan: &Plan,
+    mount: &PlannedMount,
+    descriptors: &mut Descriptors,
+) -> Result<OwnedFd, Failure> {
     let target = mount.target.as_path();
     let source = match &mount.source {
         PlannedSource::Bind(path) => {
@@ -165,10 +162,28 @@ fn open_source(mount: &PlannedMount, descriptors: &mut Descriptors) -> Result<Ow
             mounts::new_tmpfs(*size_bytes, *mode, mounts::HARDENED).at(Stage::Mount, target)?
         }
     };
+    // A single device that the user mounts is meant to be used.
+    if Kind::of(&source).at(Stage::MountSource, target)? == Kind::Directory {
+        disable_devices(plan, &source).at(Stage::Mount, target)?;
+    }
     if mount.read_only {
         mounts::add_attributes(&source, libc::MOUNT_ATTR_RDONLY).at(Stage::Mount, target)?;
     }
     Ok(source)
+}
+
+/// Switches off the device files of a mount and all below it: root may make and name any, and
+/// nothing else keeps it from the host's disks where there is no user namespace. Not for who may
+/// mount, to whom it would be no obstacle.
+fn disable_devices(plan: &Plan, mount: &OwnedFd) -> std::io::Result<()> {
+    if plan
+        .process
+        .capabilities
+        .contains(caps::Capability::CAP_SYS_ADMIN)
+    {
+        return Ok(());
+    }
+    mounts::add_attributes(mount, libc::MOUNT_ATTR_NODEV)
 }
 
 fn open_root(plan: &Plan, descriptors: &mut Descriptors) -> Result<OwnedFd, Failure> {
@@ -185,6 +200,7 @@ fn open_root(plan: &Plan, descriptors: &mut Descriptors) -> Result<OwnedFd, Fail
     if Kind::of(&root).at(Stage::Root, "/")? != Kind::Directory {
         return Err(Failure::refused(Stage::Root, "/", Refusal::KindMismatch));
     }
+    disable_devices(plan, &root).at(Stage::Root, "/")?;
     Ok(root)
 }
 
@@ -214,12 +230,12 @@ fn mount_sys(plan: &Plan, root: &OwnedFd, created: &mut Vec<PathBuf>) -> Result<
 }
 
 /// Hides a path, if it exists.
-fn mask(root: &OwnedFd, path: &Path, null: &OwnedFd, empty: &OwnedFd) -> Result<(), Failure> {
+fn mask(root: &OwnedFd, path: &Path, devices: &Devices, empty: &OwnedFd) -> Result<(), Failure> {
     let Some(place) = open_existing(root, path)? else {
         return Ok(());
     };
     let cover = match Kind::of(&place).at(Stage::ProtectPath, path)? {
-        Kind::File => mounts::clone_tree(null, "").at(Stage::ProtectPath, path)?,
+        Kind::File => devices.mount_null().at(Stage::ProtectPath, path)?,
         Kind::Directory => {
             let cover = mounts::clone_tree(empty, "").at(Stage::ProtectPath, path)?;
             mounts::add_attributes(&cover, libc::MOUNT_ATTR_RDONLY).at(Stage::ProtectPath, path)?;

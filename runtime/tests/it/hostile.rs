@@ -1,10 +1,10 @@
 //! Images that try to reach the host. Each test asserts that the host has not changed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use wythe_runtime::{Error, Failure, Refusal, Stage};
+use wythe_runtime::{Error, Failure, MountSource, MountSpec, Refusal, Stage};
 
 use crate::fixture::{Fixture, bind, run, snapshot};
 use crate::modes;
@@ -22,6 +22,8 @@ tests![
     our_own_binary_is_protected_even_when_it_was_replaced,
     mounts_do_not_appear_on_the_host,
     masked_paths_do_not_follow_links_out,
+    device_files_made_inside_cannot_be_opened,
+    modes_of_the_hosts_devices_cannot_be_changed,
 ];
 
 fn failure(bundle: wythe_runtime::Bundle) -> Failure {
@@ -253,4 +255,41 @@ fn masked_paths_do_not_follow_links_out() {
     bundle.read_only_paths = vec![PathBuf::from("/mask")];
     assert!(run(bundle).unwrap().status.is_success());
     assert_eq!(snapshot(&fixture.host()), before);
+}
+
+/// Only root outside of any user namespace may make them at all.
+fn device_files_made_inside_cannot_be_opened() {
+    let fixture = Fixture::new();
+    let data = tempfile::tempdir().unwrap();
+    // /dev/zero: there everywhere, allowed everywhere, harmless.
+    let script = "for d in /tmp /dev /mem /v /dev/shm; do
+        mknod $d/z c 1 5 2>/dev/null && chmod 666 $d/z && head -c 1 $d/z 2>/dev/null && echo $d opened
+        done; head -c 1 /dev/zero | wc -c";
+    let mut bundle = fixture.shell(script);
+    bundle.mounts.push(bind(data.path(), "/v", false));
+    bundle.mounts.push(MountSpec {
+        source: MountSource::Tmpfs {
+            size_bytes: None,
+            mode: 0o1777,
+        },
+        target: "/mem".into(),
+        read_only: false,
+    });
+    assert_eq!(run(bundle).unwrap().stdout, "1\n");
+}
+
+/// Masked files and /dev are devices: the host's own must not lie there for root to change.
+fn modes_of_the_hosts_devices_cannot_be_changed() {
+    let mode = |name: &str| {
+        let path = Path::new("/dev").join(name);
+        fs::metadata(path).unwrap().permissions().mode()
+    };
+    let names = ["null", "zero", "full", "random", "urandom", "tty"];
+    let before = names.map(mode);
+    let fixture = Fixture::new();
+    // A change that would hurt nobody, should it arrive.
+    let script = "chmod 667 /proc/interrupts /proc/keys /proc/timer_list /proc/kcore /dev/null \
+        /dev/zero /dev/full /dev/random /dev/urandom /dev/tty 2>/dev/null; echo end";
+    assert_eq!(fixture.output_of(script), "end\n");
+    assert_eq!(names.map(mode), before);
 }
