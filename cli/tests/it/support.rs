@@ -148,7 +148,10 @@ fn skip(tier: &str, missing: &str) -> bool {
         !required(tier),
         "WYTHE_REQUIRE names {tier}, but this machine lacks {missing}"
     );
-    eprintln!("SKIPPED ({tier}): this machine lacks {missing}");
+    // Not by `eprintln!`, which is kept back while a test passes.
+    let name = std::thread::current().name().unwrap_or("test").to_owned();
+    let line = format!("SKIPPED {name} ({tier}): needs {missing}\n");
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
     false
 }
 
