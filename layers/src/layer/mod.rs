@@ -12,6 +12,7 @@
 
 mod compress;
 mod disk;
+mod recent;
 pub(crate) mod record;
 pub(crate) mod scratch;
 mod stack;

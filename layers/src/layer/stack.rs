@@ -9,8 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::disk;
+use super::recent::Recent;
 use super::tree::{LayerTree, TreeKey};
 use crate::Result;
 use crate::spec::{ChainId, DiffId};
@@ -26,6 +28,7 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone, Default)]
 pub struct LayerStack {
     trees: Vec<LayerTree>,
+    recent: Recent,
 }
 
 /// A name found in a stack.
@@ -40,9 +43,16 @@ pub struct Found {
 
 /// A directory of the merged view: the directories that it merges, top first.
 #[derive(Debug)]
-struct Merged {
+pub(super) struct Merged {
     path: EntryPath,
     levels: Vec<Level>,
+}
+
+impl Merged {
+    /// How many layers' directories these are.
+    pub(super) fn levels(&self) -> usize {
+        self.levels.len()
+    }
 }
 
 #[derive(Debug)]
@@ -291,19 +301,35 @@ impl LayerStack {
 
     /// The end of an exact path that is not the root.
     fn walk(&self, path: &EntryPath) -> Result<Option<Child>> {
-        let mut here = self.merged_root()?;
-        let mut parts = path.parts().peekable();
-        while let Some(part) = parts.next() {
-            let child = self.child(&here, part)?;
-            if parts.peek().is_none() {
-                return Ok(child);
-            }
-            match child {
-                Some(Child::Directory { merged, .. }) => here = merged,
-                _ => return Ok(None),
-            }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        let directory = match self.recent.get(&parent) {
+            Some(known) => known,
+            None => self.walk_to_directory(&parent)?,
+        };
+        match directory {
+            Some(directory) => self.child(&directory, name),
+            None => Ok(None),
         }
-        Ok(None)
+    }
+
+    /// A directory by its exact path, which is remembered.
+    fn walk_to_directory(&self, path: &EntryPath) -> Result<Option<Arc<Merged>>> {
+        let mut here = self.merged_root()?;
+        for part in path.parts() {
+            let missing = join(&here.path, part)?;
+            here = match self.child(&here, part)? {
+                Some(Child::Directory { merged, .. }) => merged,
+                _ => {
+                    self.recent.set(missing, None);
+                    return Ok(None);
+                }
+            };
+        }
+        let here = Arc::new(here);
+        self.recent.set(path.clone(), Some(Arc::clone(&here)));
+        Ok(Some(here))
     }
 
     /// One name in a merged directory.

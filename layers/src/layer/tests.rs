@@ -219,6 +219,35 @@ fn an_unlisted_directory_keeps_the_mode_it_has_below() {
 }
 
 #[test]
+fn what_is_missing_from_a_stack_is_found_in_a_longer_one() {
+    let (_temp, store) = testing::store();
+    let lower = stack_of(
+        &store,
+        &[&[(dir("a", 0o755), ""), (file("a/x", 0o644, "1"), "1")]],
+    );
+    for missing in ["b", "b/c", "b/c/d", "a/y", "a/x/z"] {
+        assert!(lower.lookup(&path(missing)).unwrap().is_none(), "{missing}");
+    }
+    let upper = stack_of(
+        &store,
+        &[&[
+            (dir("a", 0o755), ""),
+            (file("a/y", 0o644, "2"), "2"),
+            (dir("b", 0o755), ""),
+            (dir("b/c", 0o755), ""),
+            (file("b/c/d", 0o644, "2"), "2"),
+        ]],
+    );
+    let diff_id = upper.trees().first().unwrap().diff_id();
+    let both = lower.with(&store, diff_id).unwrap().unwrap();
+    for (name, layer) in [("b/c/d", 1), ("b/c", 1), ("a/y", 1), ("a/x", 0), ("a", 1)] {
+        let found = both.lookup(&path(name)).unwrap();
+        assert_eq!(found.map(|found| found.layer), Some(layer), "{name}");
+    }
+    assert!(lower.lookup(&path("b/c/d")).unwrap().is_none());
+}
+
+#[test]
 fn the_merged_view_is_that_of_overlayfs() {
     let (_temp, store) = testing::store();
     let stack = stack_of(

@@ -162,7 +162,7 @@ impl EntryPath {
 
     /// Whether this is `ancestor` or lies below it; by whole parts (`ab` does not start with `a`).
     pub fn starts_with(&self, ancestor: &Self) -> bool {
-        self.strip_prefix(ancestor).is_some()
+        self.tail_below(ancestor).is_some()
     }
 
     /// What of this path is below `ancestor` (empty when they are the same); `None` when it does
