@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::stream::Compression;
+use wythe_layers::tree::RootDir;
 
+use crate::path::clean_in_root;
 use crate::{Error, Network, Result};
 
 /// Everything that decides a build. Nothing else is read: no environment, no settings file.
@@ -97,12 +101,12 @@ impl BuildRequest {
             None => DOCKERFILE_NAMES
                 .iter()
                 .map(|name| directory.join(name))
-                .find(|path| path.exists())
+                .find(|path| path.symlink_metadata().is_ok())
                 .ok_or_else(|| Error::NoDockerfile {
                     directory: directory.to_owned(),
                 })?,
         };
-        let read = |path: &Path| InputFile::read(path, directory);
+        let read = |path: &Path| InputFile::named(path, directory);
         let dockerfile = read(&path)?.ok_or_else(|| Error::Io {
             operation: "open",
             path: path.clone(),
@@ -138,16 +142,54 @@ pub struct InputFile {
 }
 
 impl InputFile {
-    /// Reads a file and names it as seen from `directory`; `None` when it is not there.
-    fn read(path: &Path, directory: &Path) -> Result<Option<Self>> {
-        use std::io::Read;
-        let file = match std::fs::File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", path)(error)),
+    /// Reads a file of a context: links lead to places inside it only, as for `COPY`, and what is
+    /// no regular file is refused. `None` when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too large, or is a link that leads out.
+    pub fn in_context(directory: &Path, path: &Path) -> Result<Option<Self>> {
+        let shown = directory.join(path);
+        let Some(inside) = clean_in_root(path.as_os_str().as_bytes()) else {
+            return Err(Error::BadPath {
+                path: path.display().to_string(),
+            });
         };
-        let shown = path.strip_prefix(directory).unwrap_or(path);
-        let name = shown.display().to_string();
+        let name = path.display().to_string();
+        match RootDir::open(directory)?.open_file_in_root(&inside) {
+            Ok(file) => Self::read(file, name, &shown).map(Some),
+            Err(wythe_layers::Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                if !shown.is_symlink() {
+                    return Ok(None);
+                }
+                let leads_out = "it is a link that leads nowhere inside the build context";
+                let source = std::io::Error::new(ErrorKind::NotFound, leads_out);
+                Err(Error::io("open", &shown)(source))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a file that the user named; `None` when it is not there. One of the context is read as
+    /// such.
+    fn named(path: &Path, directory: &Path) -> Result<Option<Self>> {
+        let absolute = |path: &Path| std::path::absolute(path).ok();
+        if let (Some(path), Some(directory)) = (absolute(path), absolute(directory))
+            && let Ok(inside) = path.strip_prefix(&directory)
+            && inside
+                .components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        {
+            return Self::in_context(&directory, inside);
+        }
+        match std::fs::File::open(path) {
+            Ok(file) => Self::read(file, path.display().to_string(), path).map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
+    }
+
+    fn read(file: std::fs::File, name: String, path: &Path) -> Result<Self> {
+        use std::io::Read;
         let mut bytes = Vec::new();
         file.take(MAX_INPUT_BYTES + 1)
             .read_to_end(&mut bytes)
@@ -158,7 +200,7 @@ impl InputFile {
                 max_bytes: MAX_INPUT_BYTES,
             });
         }
-        Ok(Some(Self { name, bytes }))
+        Ok(Self { name, bytes })
     }
 }
 

@@ -273,6 +273,8 @@ fn find_program(name: &str) -> Option<std::path::PathBuf> {
         .map(|directory| Path::new(directory).join(name))
         .chain(
             std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+                // An empty or relative one would find what lies in the build context.
+                .filter(|directory| directory.is_absolute())
                 .map(|directory| directory.join(name)),
         )
         .find(|path| path.is_file())

@@ -167,7 +167,11 @@ impl Diagnostic {
             Style::Plain => Renderer::plain(),
             Style::Colour => Renderer::styled(),
         };
-        let mut text = renderer.render(&[group]);
+        // The renderer shows escape characters and the like; not the controls of Latin-1, with
+        // which some terminals' sequences begin too.
+        let mut text = renderer
+            .render(&[group])
+            .replace(|c: char| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}");
         text.push('\n');
         text
     }

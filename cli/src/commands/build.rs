@@ -13,8 +13,8 @@ use wythe_builder::{
 };
 use wythe_layers::progress::SharedObserver;
 
-use super::export;
 use super::output::{Kind, Output};
+use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
 use crate::render;
 use crate::settings::{Settings, default_jobs};
@@ -175,13 +175,7 @@ fn base_request(args: &BuildArgs) -> anyhow::Result<BuildRequest> {
     if args.file.as_deref() == Some(Path::new("-")) {
         let mut request = BuildRequest::new(stdin_dockerfile()?);
         request.context = ContextSource::Directory(args.context.clone());
-        let ignore = args.context.join(".dockerignore");
-        if ignore.exists() {
-            request.ignore_file = Some(InputFile {
-                name: ".dockerignore".into(),
-                bytes: read_file(&ignore)?,
-            });
-        }
+        request.ignore_file = InputFile::in_context(&args.context, ".dockerignore".as_ref())?;
         return Ok(request);
     }
     Ok(BuildRequest::for_directory(
@@ -333,11 +327,8 @@ fn report_cached(result: &BuildResult, progress: Progress) {
 }
 
 fn finish(args: &BuildArgs, result: &BuildResult) -> anyhow::Result<()> {
-    let write = |path: &Path, text: &str| {
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
     if let Some(path) = &args.iidfile {
-        write(path, &result.image_id.to_string())?;
+        whole_file::write(path, &result.image_id.to_string())?;
     }
     if let Some(path) = &args.metadata_file {
         let names: Vec<String> = args.tags.iter().map(ToString::to_string).collect();
@@ -347,7 +338,7 @@ fn finish(args: &BuildArgs, result: &BuildResult) -> anyhow::Result<()> {
             "containerimage.descriptor": result.descriptor,
             "image.name": names.join(","),
         });
-        write(path, &format!("{metadata:#}\n"))?;
+        whole_file::write(path, &format!("{metadata:#}\n"))?;
     }
     // Where an output took standard output, an ID there would damage it.
     let stdout_taken = args

@@ -141,7 +141,11 @@ fn write_files(stack: &LayerStack, path: &Path) -> anyhow::Result<()> {
         ApplyOptions::default(),
     )?;
     walk(stack, &EntryPath::default(), &mut |found| {
-        let (entry, mut content) = with_content(stack, found)?;
+        let (mut entry, mut content) = with_content(stack, found)?;
+        // Owners are not kept: such a program would act for whoever runs this, not for its owner.
+        if !entry.kind.is_directory() {
+            entry.mode &= !0o6000;
+        }
         let shown = path.join(std::ffi::OsStr::from_bytes(entry.path.as_bytes()));
         applier
             .apply(entry, &mut *content)

@@ -22,6 +22,7 @@ mod serve;
 mod tag;
 mod umount;
 mod version;
+mod whole_file;
 
 use std::process::ExitCode;
 

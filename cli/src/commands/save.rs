@@ -1,6 +1,5 @@
 //! `wythe save`, and every other way of writing images into files.
 
-use std::fs::File;
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ use wythe_registry::Location;
 use wythe_registry::{Export, write_docker_archive, write_layout, write_oci_archive};
 
 use super::output::Target;
-use super::push;
+use super::{push, whole_file};
 use crate::args::{ArchiveFormat, SaveArgs};
 use crate::render;
 use crate::settings::Settings;
@@ -197,7 +196,7 @@ fn write_docker(store: &Store, images: &[Written], target: &Target) -> anyhow::R
     })
 }
 
-/// Writes a file by way of a temporary one, so that there is never half of it; or to standard output.
+/// Writes a whole file, or to standard output.
 pub(crate) fn to_target(
     target: &Target,
     write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
@@ -212,32 +211,5 @@ pub(crate) fn to_target(
         write(&mut sink)?;
         return sink.flush().context("cannot write to standard output");
     };
-    // What is no regular file (a pipe, /dev/null) is written as it is.
-    if path.exists() && !path.is_file() {
-        ensure!(!path.is_dir(), "{} is a directory", path.display());
-        let mut sink =
-            File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
-        return write(&mut sink);
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let result = write_file(&temporary, write).and_then(|()| {
-        std::fs::rename(&temporary, path)
-            .with_context(|| format!("cannot write {}", path.display()))
-    });
-    if result.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
-}
-
-fn write_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let context = || format!("cannot write {}", path.display());
-    let mut sink = BufWriter::with_capacity(1 << 20, File::create(path).with_context(context)?);
-    write(&mut sink)?;
-    sink.flush().with_context(context)
+    whole_file::write_with(path, write)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use wythe_registry::serve::{ServeOptions, Server, Shutdown};
 
+use super::whole_file;
 use crate::args::ServeArgs;
 use crate::render;
 use crate::settings::Settings;
@@ -33,17 +34,9 @@ pub(crate) fn run(settings: &Settings, args: &ServeArgs) -> anyhow::Result<ExitC
         })
         .context("cannot start a thread")?;
     if let Some(path) = &args.port_file {
-        publish(path, &format!("{address}\n"))?;
+        whole_file::write(path, &format!("{address}\n"))?;
     }
     render::stderr_line(&format!("serving on http://{address}; Ctrl-C ends it"));
     server.run(&shutdown)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whoever waits for the file must never read half of it.
-fn publish(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, text)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -49,7 +49,7 @@ pub(crate) fn report(error: &anyhow::Error) {
     let mut hints: Vec<String> = chain.iter().filter_map(|level| hint_of(*level)).collect();
     hints.dedup();
     for hint in hints {
-        stderr_line(&format!("hint: {hint}"));
+        stderr_line(&format!("hint: {}", multiline(&hint)));
     }
 }
 
@@ -70,9 +70,13 @@ fn show_last_lines(lines: &[Vec<u8>]) {
     }
 }
 
-/// Line breaks of our own diagnostics stay; whatever else could move the cursor does not.
+/// Line breaks of our own diagnostics stay; whatever else could move the cursor does not. Further
+/// lines are indented, so that text of an image or a registry cannot pass for a line of ours.
 fn multiline(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(printable)
+        .collect::<Vec<_>>()
+        .join("\n    ")
 }
 
 fn hint_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {

@@ -30,7 +30,28 @@ pub(crate) fn stderr_line(text: &str) {
 pub(crate) fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot encode JSON")?;
     text.push('\n');
-    stdout(&text)
+    stdout(&inert(&text))
+}
+
+/// JSON that no terminal obeys: what the encoder leaves as it is (it escapes the first 32 control
+/// characters only) is escaped too. Such a character can only be inside a string.
+fn inert(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c != '\n' && is_unsafe(c) {
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Whether a terminal might obey this character, or show others in another order because of it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A size for people: `12.3 MB`, in powers of 1000 as Docker shows them.
@@ -67,9 +88,7 @@ pub(crate) fn seconds(span: std::time::Duration) -> String {
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let control = c.is_control() && c != '\t';
-            let bidi = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if control || bidi {
+            if c != '\t' && is_unsafe(c) {
                 c.escape_unicode().collect::<Vec<_>>()
             } else {
                 vec![c]
@@ -101,5 +120,15 @@ mod tests {
     fn escape_sequences_of_an_image_are_shown_not_obeyed() {
         assert_eq!(printable("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(printable("grün\t"), "grün\t");
+        assert_eq!(printable("a\u{9b}2J\u{202e}b"), "a\\u{9b}2J\\u{202e}b");
+    }
+
+    #[test]
+    fn hostile_labels_in_json_are_escaped_and_stay_what_they_are() {
+        let label = "\u{1b}[2J\u{9b}2J\u{7f}\u{202e}grün\n";
+        let text = inert(&serde_json::to_string(label).unwrap());
+        assert!(!text.chars().any(is_unsafe), "{text:?}");
+        assert!(text.contains("grün"));
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), label);
     }
 }

@@ -28,7 +28,8 @@ use crate::{Error, Result};
 pub(super) struct Overlay {
     /// Lower directories, the top one first; at least one, at least two without an upper.
     pub(super) lowers: Vec<PathBuf>,
-    /// Where changes go; without it the mount is read-only.
+    /// Where changes go; without it the mount is read-only, and its set-user-ID programs and
+    /// devices are files like any other: it may be seen by others than the container's own.
     pub(super) upper: Option<Upper>,
     /// Marks in `user.overlay.*`, which is all that a user namespace may set.
     pub(super) user_xattr: bool,
@@ -96,7 +97,11 @@ impl Overlay {
             .map_err(|errno| with_kernel_message(&context, errno))?;
         let attributes = match self.upper {
             Some(_) => MountAttrFlags::empty(),
-            None => MountAttrFlags::MOUNT_ATTR_RDONLY,
+            None => {
+                MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+            }
         };
         rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(|errno| with_kernel_message(&context, errno))
@@ -171,7 +176,7 @@ impl Overlay {
         }
         let flags = match self.upper {
             Some(_) => MountFlags::empty(),
-            None => MountFlags::RDONLY,
+            None => MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV,
         };
         let options = CString::new(options)?;
         match std::fs::create_dir(spare) {

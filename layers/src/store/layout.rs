@@ -21,6 +21,11 @@ const LAYOUT_TEXT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 
+/// Directories in which files have the owners and modes that images give them, set-user-ID
+/// programs of root among them: nobody else may enter, whatever the mode of the store's own
+/// directory is (it may be shared as an image layout).
+const PRIVATE: [&str; 3] = ["trees", "snapshots", "cache"];
+
 /// Checks that `root` is a layout of a version that is understood; `false` when it has no
 /// `oci-layout` file (or is not there).
 pub(super) fn check(root: &Path) -> Result<bool> {
@@ -57,6 +62,7 @@ pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
     if !check(root)? {
         temp::make_dir(root, 0o700)?;
         refuse_foreign(root)?;
+        make_private(root)?;
         temp::write_file(
             root,
             &root.join(LAYOUT_FILE),
@@ -68,6 +74,11 @@ pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
     let blobs = root.join("blobs");
     let dirs = blobs.join("sha256");
     let index = root.join("index.json");
+    for name in PRIVATE {
+        let path = root.join(name);
+        temp::make_dir(&path, 0o700)?;
+        make_private(&path)?;
+    }
     let missing = |path: &Path| !path.try_exists().unwrap_or(true);
     if missing(&dirs) {
         temp::make_dir(&dirs, 0o755)?;
@@ -83,6 +94,17 @@ pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes a directory's access from everybody but its owner.
+fn make_private(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = std::fs::metadata(dir).map_err(Error::io("stat", dir))?;
+    if metadata.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .map_err(Error::write("set the mode of", dir))
 }
 
 /// An empty directory, a fresh mount's `lost+found` and a racing process's temporary file are fine.

@@ -17,6 +17,8 @@
 //!   (`docker.io/library/app:latest`) as `org.opencontainers.image.ref.name`, so
 //!   `skopeo inspect oci:ROOT:docker.io/library/app:latest` finds it. Entries of other tools are
 //!   kept and not interpreted.
+//! - `trees/`, `snapshots/` and `cache/` are mode 0700, and so is a store that was made here: they
+//!   hold set-user-ID programs of whoever owns the store.
 //! - Formats are versioned by a part of their path (`v1`); the layout by its own file.
 
 mod blobs;
