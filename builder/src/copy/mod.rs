@@ -1,8 +1,8 @@
 //! `COPY` and `ADD`: what is read, where it goes, and the layer that comes of it.
 //!
-//! Three parts, in this order: [`sources`] finds the files, [`inputs`] gives them
+//! Three parts, in this order: [`sources`] finds the files, [`mod@inputs`] gives them
 //! to the cache key;
-//! [`apply`] puts them into a [`View`](crate::view::View) of the target, by Docker's rules; the
+//! [`mod@apply`] puts them into a [`View`](crate::view::View) of the target, by Docker's rules; the
 //! caller writes the view's new entries as a layer. Nothing is ever mounted.
 
 mod apply;

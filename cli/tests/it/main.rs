@@ -7,8 +7,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
-    reason = "a test fails by panicking, and says so when it is skipped"
+    reason = "a test fails by panicking"
 )]
 
 mod support;

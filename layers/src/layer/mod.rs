@@ -4,11 +4,11 @@
 //!
 //! | from | by | leaves |
 //! | --- | --- | --- |
-//! | a body (pull, load) | [`unpack`], [`unpack_onto`] | blob, tree, record |
+//! | a body (pull, load) | [`unpack()`], [`unpack_onto`] | blob, tree, record |
 //! | entries (COPY, ADD) | [`LayerWriter`] | tree **or** blob, entry list, record |
 //! | a snapshot (RUN) | [`crate::snapshot::Snapshot::commit`] | tree, record |
 //!
-//! [`compress`] makes the blob that a push or an export wants, when it is wanted.
+//! [`compress()`] makes the blob that a push or an export wants, when it is wanted.
 
 mod compress;
 mod disk;

@@ -9,7 +9,7 @@
 //!
 //! A tree appears whole, by one rename, and is never written again. It is not synced to the disk:
 //! after a loss of power it may be torn, but everything that leaves the store is checked against
-//! its diff ID first ([`super::compress`]), and trees can be made again from their blobs.
+//! its diff ID first ([`super::compress()`]), and trees can be made again from their blobs.
 
 use std::io;
 use std::path::{Path, PathBuf};
