@@ -61,6 +61,10 @@ pub enum Degradation {
     /// container whose /proc is masked), so the outer one is shown.
     #[error("the container sees the processes outside, because /proc cannot be mounted here")]
     SharedProcesses,
+    /// The outer host name: the system call filter of a container that we are in (podman's, which
+    /// allows all else) refuses to set another, although the namespace is our own.
+    #[error("the container keeps the outer host name, because it cannot be set here")]
+    OuterHostname,
 }
 
 /// A running container.
@@ -106,9 +110,14 @@ pub fn launch(bundle: ValidBundle) -> Result<Container> {
             }
             // This fails before anything that can only be done once, so it can be tried again.
             Err(Error::Launch { failure, .. }) if is_proc_refusal(&failure) && plan.own_pids => {
-                tracing::warn!("no process ID namespace: this machine refuses a fresh /proc");
+                tracing::debug!(%failure, "no process ID namespace");
                 plan.own_pids = false;
                 degradations.push(Degradation::SharedProcesses);
+            }
+            // So does this.
+            Err(Error::Launch { failure, .. }) if is_hostname_refusal(&failure) => {
+                plan.hostname = None;
+                degradations.push(Degradation::OuterHostname);
             }
             Err(error) => return Err(error),
         }
@@ -117,6 +126,10 @@ pub fn launch(bundle: ValidBundle) -> Result<Container> {
 
 fn is_proc_refusal(failure: &Failure) -> bool {
     failure.stage == Stage::MountProc && failure.errno == Some(libc::EPERM)
+}
+
+fn is_hostname_refusal(failure: &Failure) -> bool {
+    failure.stage == Stage::Hostname && failure.errno == Some(libc::EPERM)
 }
 
 /// Whether `setgroups` is allowed in our user namespace. A namespace of a single ID forbids it.

@@ -86,13 +86,14 @@ fn build(
     request: &BuildRequest,
     observer: &SharedObserver,
 ) -> anyhow::Result<(wythe_layers::store::Store, BuildResult)> {
-    wire::enter_user_namespace()?;
+    let rung = wire::enter_user_namespace()?;
     let store = settings.store()?;
     let cancel = wire::cancel_on_signals()?;
     let result = Builder::new(store.clone())
         .with_images(Arc::new(wire::client(settings, &store)?))
         .with_executor(Arc::new(wire::Processes::new(
             args.network == NetworkArg::Host,
+            &rung,
         )))
         .with_observer(Arc::clone(observer))
         .with_cancel(cancel)

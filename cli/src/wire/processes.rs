@@ -12,6 +12,7 @@ use wythe_builder::{
 };
 use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
+use wythe_runtime::userns::{NoUserNamespace, Rung};
 use wythe_runtime::{
     Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
 };
@@ -27,11 +28,23 @@ const MAX_ETC_BYTES: u64 = 1 << 20;
 pub(crate) struct Processes {
     /// Whether `Network::Default` is the host's.
     default_is_host: bool,
+    /// Why nothing can be isolated here, where that is so.
+    obstacle: Option<NoUserNamespace>,
+    /// Whether it was said already what is not as it should be; it is so for every step.
+    warned: AtomicBool,
 }
 
 impl Processes {
-    pub(crate) fn new(default_is_host: bool) -> Self {
-        Self { default_is_host }
+    pub(crate) fn new(default_is_host: bool, rung: &Rung) -> Self {
+        let obstacle = match rung {
+            Rung::NoNamespaces { reason } => Some(*reason),
+            _ => None,
+        };
+        Self {
+            default_is_host,
+            obstacle,
+            warned: AtomicBool::new(false),
+        }
     }
 
     fn bundle(&self, root: &Root, process: &Process) -> Result<Bundle, BoxError> {
@@ -77,7 +90,15 @@ impl Executor for Processes {
         output: &dyn OutputSink,
         cancel: &Cancel,
     ) -> Result<Exit, BoxError> {
+        if let Some(reason) = self.obstacle {
+            return Err(wythe_runtime::Error::NoUserNamespaces(reason).into());
+        }
         let mut container = launch(self.bundle(root, process)?.validate()?)?;
+        if !container.degradations().is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
+            for degradation in container.degradations() {
+                tracing::warn!("{degradation}");
+            }
+        }
         let created = container
             .created()
             .iter()

@@ -289,36 +289,3 @@ fn a_store_that_cannot_be_written_says_so() {
     sandbox.ok(["images"]);
     std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
-
-#[test]
-fn without_user_namespaces_the_reason_and_the_way_out_are_named() {
-    if !containers() {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    sandbox.context("FROM scratch\nCOPY greet /greet\nRUN [\"/greet\", \"--read\"]\nENTRYPOINT [\"/greet\", \"--read\"]\n");
-    // A user namespace in which no further one may be made, entered without any capability.
-    let script = format!(
-        "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs \
-         {WYTHE} --root nested build -t app context"
-    );
-    let mut command = std::process::Command::new("unshare");
-    command.args([
-        "--user",
-        "--map-root-user",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "sh",
-        "-c",
-        &script,
-    ]);
-    command
-        .current_dir(sandbox.path(""))
-        .env("HOME", sandbox.path(""));
-    let output = command.output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{error}");
-    assert!(error.contains("namespace"), "{error}");
-}

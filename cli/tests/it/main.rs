@@ -11,6 +11,7 @@
 )]
 
 mod support;
+mod users;
 
 mod bad_input;
 mod build;
