@@ -181,16 +181,6 @@ pub enum Error {
         /// As it was written.
         path: String,
     },
-    /// A user or group name that the image does not know.
-    #[error("no {kind} named {name:?} in the image's {file}")]
-    UnknownUser {
-        /// `user` or `group`.
-        kind: &'static str,
-        /// The name.
-        name: String,
-        /// Where it was looked for.
-        file: &'static str,
-    },
     /// A file of the image that is larger than any real one.
     #[error("{path} in the image is larger than {max_bytes} bytes")]
     ImageFileTooLarge {

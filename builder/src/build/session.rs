@@ -1,7 +1,7 @@
 //! One build: the plan and everything that its steps share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use wythe_layers::layer::LayerStack;
@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::ignore::IgnoreRules;
 use crate::parse::Dockerfile;
 use crate::plan::{self, Action, BuildPlan, FileSource, StepMount};
+use crate::request::InputFile;
 use crate::{BuildRequest, Cancel, ContextSource, Error, NamedContext, Result};
 
 /// Whether work may be done.
@@ -186,23 +187,17 @@ fn open_contexts(
     for name in wanted {
         let (directory, rules) = match &name {
             None => {
-                let rules = match &request.ignore_file {
-                    Some(file) => {
-                        IgnoreRules::parse(&file.bytes).map_err(|source| Error::IgnoreRules {
-                            name: file.name.clone(),
-                            source,
-                        })?
-                    }
-                    None => IgnoreRules::default(),
-                };
+                let rules = ignore_rules(request.ignore_file.as_ref())?;
                 match &request.context {
                     ContextSource::Directory(directory) => (Some(directory), rules),
                     ContextSource::Empty => (None, rules),
                 }
             }
             Some(named) => match request.named_contexts.get(named) {
+                // It has an ignore file of its own, if any.
                 Some(NamedContext::Directory(directory)) => {
-                    (Some(directory), IgnoreRules::default())
+                    let file = InputFile::in_context(directory, Path::new(".dockerignore"))?;
+                    (Some(directory), ignore_rules(file.as_ref())?)
                 }
                 _ => (None, IgnoreRules::default()),
             },
@@ -214,6 +209,16 @@ fn open_contexts(
         contexts.insert(name, Arc::new(context));
     }
     Ok(contexts)
+}
+
+fn ignore_rules(file: Option<&InputFile>) -> Result<IgnoreRules> {
+    let Some(file) = file else {
+        return Ok(IgnoreRules::default());
+    };
+    IgnoreRules::parse(&file.bytes).map_err(|source| Error::IgnoreRules {
+        name: file.name.clone(),
+        source,
+    })
 }
 
 /// Per stage: whether something reads its files from disk: a `RUN`, a `COPY --from`, a name to be

@@ -13,7 +13,7 @@ use super::archive;
 use super::{Found, Source};
 use crate::path::{clean_in_root, display};
 use crate::plan::Chmod;
-use crate::view::{New, NewDirectory, Owner, View};
+use crate::view::{Content, New, NewDirectory, Owner, View};
 use crate::{Error, Result};
 
 /// How files are written.
@@ -217,7 +217,19 @@ fn copy_below(
         destination.join(path.as_bytes()).map_err(bad)
     };
     for (path, found) in above {
-        copy_one(view, join(&path)?, &found, settings, Existing::Keep)?;
+        let path = join(&path)?;
+        match view.lookup(&path)? {
+            // As in BuildKit: it takes the source's mode, and nothing else.
+            Some(mut there) if there.kind.is_directory() => {
+                there.mode = found.entry.mode;
+                view.put(New {
+                    entry: there,
+                    content: Content::None,
+                    group: None,
+                });
+            }
+            _ => copy_one(view, path, &found, settings, Existing::Keep)?,
+        }
     }
     copy_tree(
         view,

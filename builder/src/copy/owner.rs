@@ -14,6 +14,7 @@ use crate::{Error, Result};
 const MAX_BYTES: u64 = 10 << 20;
 
 /// Who `--chown` means. Without a group, a name's own group counts, and a number is its own group.
+/// A name that the image does not know is root's, as in BuildKit.
 pub(crate) fn resolve(chown: &Chown, stack: &LayerStack) -> Result<Owner> {
     let mut owner = match &chown.user {
         NameOrId::Id(id) => Owner { uid: *id, gid: *id },
@@ -23,7 +24,7 @@ pub(crate) fn resolve(chown: &Chown, stack: &LayerStack) -> Result<Owner> {
     if let Some(group) = &chown.group {
         owner.gid = match group {
             NameOrId::Id(id) => *id,
-            NameOrId::Name(name) => group_id(stack, name)?,
+            NameOrId::Name(name) => group_id(stack, name)?.unwrap_or(owner.gid),
         };
     }
     Ok(owner)
@@ -38,24 +39,27 @@ fn user(stack: &LayerStack, name: &str) -> Result<Owner> {
         }),
         _ => None,
     });
-    found.ok_or_else(|| Error::UnknownUser {
-        kind: "user",
-        name: name.to_owned(),
-        file: "/etc/passwd",
-    })
+    Ok(found.unwrap_or_else(|| {
+        unknown("user", name);
+        Owner::default()
+    }))
 }
 
-fn group_id(stack: &LayerStack, name: &str) -> Result<u32> {
+fn group_id(stack: &LayerStack, name: &str) -> Result<Option<u32>> {
     let text = read(stack, "/etc/group")?;
     let found = lines(&text).find_map(|fields| match fields.as_slice() {
         [known, _, gid, ..] if *known == name => gid.parse().ok(),
         _ => None,
     });
-    found.ok_or_else(|| Error::UnknownUser {
-        kind: "group",
-        name: name.to_owned(),
-        file: "/etc/group",
-    })
+    if found.is_none() {
+        unknown("group", name);
+    }
+    Ok(found)
+}
+
+/// BuildKit goes on without a word; a Dockerfile that it builds is to build here.
+fn unknown(kind: &str, name: &str) {
+    tracing::warn!(kind, name, "not known in the image; root's is taken");
 }
 
 fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {

@@ -24,6 +24,7 @@ pub(super) fn apply(
             let pairs = expand_pairs(pairs, words)?;
             for (name, value) in &pairs {
                 config.set_env(name, value);
+                state.later_args.remove(name);
             }
             history::pairs("ENV", &pairs)
         }
@@ -115,7 +116,8 @@ fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<St
 fn cmd(state: &mut StageState, command: &CommandLine) -> String {
     let args = command_args(state, command);
     let text = format!("CMD {}", history::quoted(&args));
-    state.config.config.cmd = Some(args);
+    // An empty list is left out of the config, as BuildKit does.
+    state.config.config.cmd = (!args.is_empty()).then_some(args);
     // Means nothing on Linux; BuildKit sets it, and images are to be the same.
     state.config.config.args_escaped = true;
     state.cmd_is_own = true;
@@ -126,7 +128,7 @@ fn cmd(state: &mut StageState, command: &CommandLine) -> String {
 fn entrypoint(state: &mut StageState, command: &CommandLine) -> String {
     let args = command_args(state, command);
     let text = format!("ENTRYPOINT {}", history::quoted(&args));
-    state.config.config.entrypoint = Some(args);
+    state.config.config.entrypoint = (!args.is_empty()).then_some(args);
     if !state.cmd_is_own {
         state.config.config.cmd = None;
     }

@@ -71,10 +71,16 @@ impl StageState {
 
     /// The process's environment: the config's in its order, then arguments by name.
     fn process_environment(&self, environment: &BTreeMap<String, String>) -> Vec<String> {
+        let is_hidden = |pair: &String| {
+            let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
+            self.later_args.contains(name)
+        };
         let mut list = self.config.config.env.clone();
+        list.retain(|pair| !is_hidden(pair));
         let declared: BTreeSet<&String> = self.args.iter().map(|(name, _)| name).collect();
         for name in declared {
-            if self.config.config.env_var(name).is_none()
+            let hides = self.later_args.contains(name);
+            if (hides || self.config.config.env_var(name).is_none())
                 && let Some(value) = environment.get(name)
             {
                 list.push(format!("{name}={value}"));

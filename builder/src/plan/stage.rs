@@ -1,6 +1,6 @@
 //! One stage, instruction by instruction: variables expanded, config changed, steps written down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wythe_layers::spec::ImageConfig;
 
@@ -20,6 +20,9 @@ pub(super) struct StageState {
     pub(super) config: ImageConfig,
     /// Declared arguments in order; `None`: declared without value.
     pub(super) args: Vec<(String, Option<String>)>,
+    /// Arguments that hide an `ENV` of their name, for it stands before them. The reference says
+    /// that `ENV` always wins; BuildKit lets the later one win, and images are to be the same.
+    pub(super) later_args: BTreeSet<String>,
     /// `CMD` was seen in this stage, so `ENTRYPOINT` does not reset it.
     pub(super) cmd_is_own: bool,
 }
@@ -40,6 +43,7 @@ impl StageState {
         Self {
             config,
             args: Vec::new(),
+            later_args: BTreeSet::new(),
             cmd_is_own: false,
         }
     }
@@ -60,7 +64,7 @@ impl StageState {
         }
     }
 
-    /// What variables are: the config's environment, and declared arguments that it does not hide.
+    /// What variables are: of the config's environment and declared arguments the later one.
     fn environment(&self) -> BTreeMap<String, String> {
         let mut environment = BTreeMap::new();
         for (name, value) in &self.args {
@@ -70,7 +74,9 @@ impl StageState {
         }
         for pair in &self.config.config.env {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            environment.insert(name.to_owned(), value.to_owned());
+            if !self.later_args.contains(name) {
+                environment.insert(name.to_owned(), value.to_owned());
+            }
         }
         environment
     }
@@ -174,9 +180,8 @@ impl StageState {
             if let Some(value) = &value {
                 text.push('=');
                 text.push_str(value);
-                if self.config.config.env_var(&name).is_none() {
-                    environment.insert(name.clone(), value.clone());
-                }
+                environment.insert(name.clone(), value.clone());
+                self.later_args.insert(name.clone());
             }
             self.args.push((name, value));
         }
