@@ -1,6 +1,8 @@
 //! Writes a built image where `--output` says.
 
+use std::collections::HashMap;
 use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -96,35 +98,53 @@ fn walk(
 /// The merged root file system as one tar.
 fn write_tar(stack: &LayerStack, sink: &mut dyn Write) -> anyhow::Result<()> {
     let mut writer = TarWriter::new(BufWriter::with_capacity(1 << 20, sink));
+    let mut names = Names::default();
     walk(stack, &EntryPath::default(), &mut |found| {
-        let (entry, mut content) = with_content(stack, found)?;
+        let (entry, mut content) = names.with_content(stack, found)?;
         writer.append(&entry, &mut *content)?;
         Ok(())
     })?;
     writer.finish()?.flush().context("cannot write the tar")
 }
 
-/// An entry that stands for itself: a hard link becomes the file that it names, for the other name
-/// may have been replaced by a layer above.
-fn with_content(
-    stack: &LayerStack,
-    found: &Found,
-) -> anyhow::Result<(wythe_layers::tree::Entry, Box<dyn Read>)> {
-    let mut entry = found.entry.clone();
-    let is_file = matches!(
-        entry.kind,
-        EntryKind::File { .. } | EntryKind::HardLink { .. }
-    );
-    if !is_file {
-        return Ok((entry, Box::new(std::io::empty())));
+/// The first name of every file that has several.
+#[derive(Default)]
+struct Names {
+    /// By layer, device and inode: names in different layers are different files.
+    first: HashMap<(usize, u64, u64), EntryPath>,
+}
+
+impl Names {
+    /// An entry and its content. Of a file's names the first to come is the file, the others are
+    /// hard links to it: the name that the layer has as the file may be hidden by a layer above.
+    fn with_content(
+        &mut self,
+        stack: &LayerStack,
+        found: &Found,
+    ) -> anyhow::Result<(wythe_layers::tree::Entry, Box<dyn Read>)> {
+        let mut entry = found.entry.clone();
+        let is_file = matches!(
+            entry.kind,
+            EntryKind::File { .. } | EntryKind::HardLink { .. }
+        );
+        if !is_file {
+            return Ok((entry, Box::new(std::io::empty())));
+        }
+        let file = stack.open_file(found)?;
+        let metadata = file.metadata().context("cannot ask for a file's size")?;
+        if metadata.nlink() > 1 {
+            let inode = (found.layer, metadata.dev(), metadata.ino());
+            if let Some(target) = self.first.get(&inode) {
+                let target = target.clone();
+                entry.kind = EntryKind::HardLink { target };
+                return Ok((entry, Box::new(std::io::empty())));
+            }
+            self.first.insert(inode, entry.path.clone());
+        }
+        let size = metadata.len();
+        entry.kind = EntryKind::File { size };
+        Ok((entry, Box::new(file.take(size))))
     }
-    let file = stack.open_file(found)?;
-    let size = file
-        .metadata()
-        .context("cannot ask for a file's size")?
-        .len();
-    entry.kind = EntryKind::File { size };
-    Ok((entry, Box::new(file.take(size))))
 }
 
 /// The merged root file system as files; owners and devices as far as this user may make them.
@@ -140,8 +160,9 @@ fn write_files(stack: &LayerStack, path: &Path) -> anyhow::Result<()> {
         wythe_layers::tree::Flavour::SingleId,
         ApplyOptions::default(),
     )?;
+    let mut names = Names::default();
     walk(stack, &EntryPath::default(), &mut |found| {
-        let (mut entry, mut content) = with_content(stack, found)?;
+        let (mut entry, mut content) = names.with_content(stack, found)?;
         // Owners are not kept: such a program would act for whoever runs this, not for its owner.
         if !entry.kind.is_directory() {
             entry.mode &= !0o6000;
