@@ -15,6 +15,7 @@ mod users;
 
 mod bad_input;
 mod build;
+mod corpus;
 mod crash;
 mod debian;
 mod hostile;
