@@ -261,3 +261,50 @@ fn escape_sequences_and_forged_lines_of_an_image_do_not_reach_the_terminal() {
         "{shown}"
     );
 }
+
+/// Every file below a directory that holds these bytes.
+fn files_with(directory: &Path, needle: &[u8]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = picture(directory).into_keys().collect();
+    found.retain(|path| {
+        let is_file = std::fs::symlink_metadata(path).is_ok_and(|stat| stat.is_file());
+        is_file
+            && std::fs::read(path)
+                .is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+    });
+    found
+}
+
+#[test]
+fn secrets_are_in_no_file_of_the_store_and_in_no_log() {
+    let Some(sandbox) = shell() else { return };
+    let secret = "hush-4711-hush";
+    sandbox.file(
+        "context/Dockerfile",
+        "FROM shell\nRUN --mount=type=secret,id=s,env=TOKEN test -n \"$TOKEN\" && echo there > /there\nRUN --mount=type=secret,id=s,env=TOKEN false\n",
+    );
+    let mut build = sandbox.wythe(["build", "--no-cache", "--secret", "id=s,env=S", "context"]);
+    build.env("S", secret).env("WYTHE_LOG", "trace");
+    let (_, log) = fail(&mut build);
+    assert!(log.contains("exit code 1"), "{log}");
+    assert!(!log.contains(secret), "{log}");
+    sandbox.file(
+        "context/Dockerfile",
+        "FROM shell\nRUN --mount=type=secret,id=s,env=TOKEN test -n \"$TOKEN\" && echo there > /there\n",
+    );
+    let mut build = sandbox.wythe(["build", "-t", "app", "--secret", "id=s,env=S", "context"]);
+    succeed(build.env("S", secret));
+    assert!(!sandbox.ok(["inspect", "app"]).contains(secret));
+    assert!(!sandbox.ok(["history", "app"]).contains(secret));
+    // What is compressed is looked at when it is not.
+    sandbox.ok([
+        "build",
+        "-q",
+        "-o",
+        "type=tar,dest=out.tar",
+        "context",
+        "--secret",
+        "id=s,src=context/passwd",
+    ]);
+    let found = files_with(&sandbox.path(""), secret.as_bytes());
+    assert_eq!(found, [PathBuf::new(); 0]);
+}
