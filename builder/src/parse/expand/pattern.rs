@@ -163,12 +163,15 @@ impl Pattern {
             return Ok(Ok(start));
         };
         if !fits(first, characters, start, steps)? {
-            return Ok(Err(line_end(characters, start)));
+            return Ok(Err(line_end(characters, start, steps)?));
         }
         let mut position = start + first.len();
-        let failed_on = line_end(characters, position);
+        if rest.is_empty() {
+            return Ok(Ok(position));
+        }
+        let failed_on = line_end(characters, position, steps)?;
         for (at, piece) in rest.iter().enumerate() {
-            let limit = line_end(characters, position);
+            let limit = line_end(characters, position, steps)?;
             let is_last = at + 1 == rest.len();
             let found = if is_last && longest {
                 search_back(piece, characters, position, limit, steps)?
@@ -184,13 +187,16 @@ impl Pattern {
     }
 }
 
-/// Index of the next line feed, or the length.
-fn line_end(characters: &[char], from: usize) -> usize {
+/// Index of the next line feed, or the length. Looking for it counts: the matches of a long line
+/// may be as many as its characters.
+fn line_end(characters: &[char], from: usize, steps: &mut usize) -> Result<usize, ExpandError> {
     let rest = characters.get(from..).unwrap_or_default();
-    from + rest
+    let length = rest
         .iter()
         .position(|character| *character == '\n')
-        .unwrap_or(rest.len())
+        .unwrap_or(rest.len());
+    *steps = steps.checked_sub(length).ok_or(ExpandError::TooCostly)?;
+    Ok(from + length)
 }
 
 fn byte_length(characters: &[char], count: usize) -> usize {
