@@ -267,12 +267,16 @@ fn login_names(uid: u32) -> Vec<String> {
 }
 
 fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    find_program_in(name, &std::env::var_os("PATH").unwrap_or_default())
+}
+
+fn find_program_in(name: &str, search: &std::ffi::OsStr) -> Option<std::path::PathBuf> {
     // Not the caller's PATH alone: it may be empty, and these programs have fixed places.
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"]
         .iter()
         .map(|directory| Path::new(directory).join(name))
         .chain(
-            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+            std::env::split_paths(search)
                 // An empty or relative one would find what lies in the build context.
                 .filter(|directory| directory.is_absolute())
                 .map(|directory| directory.join(name)),
@@ -431,4 +435,22 @@ fn known_obstacle() -> Option<NoUserNamespace> {
 
 fn is_set(name: &str, value: &str) -> bool {
     fs::read_to_string(Path::new("/proc/sys").join(name)).is_ok_and(|text| text.trim() == value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_not_looked_up_in_relative_directories() {
+        // Tests run in the directory of their package, which has such a file.
+        let name = "Cargo.toml";
+        assert!(Path::new(name).is_file());
+        for search in ["", ":", ".", "./", ":.:", "../runtime", "src/.."] {
+            assert_eq!(find_program_in(name, search.as_ref()), None, "{search:?}");
+        }
+        let here = std::env::current_dir().unwrap();
+        let found = find_program_in(name, here.as_os_str());
+        assert_eq!(found, Some(here.join(name)));
+    }
 }

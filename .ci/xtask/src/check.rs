@@ -28,6 +28,9 @@ const MAX_LINES: usize = 700;
 pub(crate) fn run(repository: &Path) -> anyhow::Result<()> {
     step("arrows between crates", arrows)?;
     step("file lengths", || file_lengths(repository))?;
+    step("tests named in docs/SECURITY.md", || {
+        super::security::check(repository)
+    })?;
     step("formatting", || {
         super::run(
             super::cargo()

@@ -4,6 +4,7 @@
 
 mod check;
 mod pages;
+mod security;
 mod tour;
 
 use std::path::PathBuf;
