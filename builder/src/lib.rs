@@ -23,12 +23,13 @@ mod view;
 
 pub use build::Builder;
 pub use cache::cached_stacks;
+pub use copy::decompress;
 pub use error::{BoxError, Error, Result, StepPlace};
 pub use executor::{
     Access, Cancel, Executor, Exit, ExitStatus, MountSource, Network, OutputSink, OutputStream,
     Process, ProcessMount, Security,
 };
-pub use remote::{RemoteFile, RemoteSource};
+pub use remote::{GitCheckout, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
 };

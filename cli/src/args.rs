@@ -174,7 +174,7 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
-    /// Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=oci-layout://DIR`
+    /// Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=` and an archive, http(s) or git address
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
     /// Add a label
@@ -231,7 +231,7 @@ pub(crate) struct BuildArgs {
     /// Steps, downloads and compressors at work at once [default: number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
-    /// The build context: a directory
+    /// The build context: a directory, a tar archive, `-` for standard input, an http(s) or git address
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }

@@ -1,10 +1,13 @@
 //! Where the crates meet: the registry client becomes the builder's images, the runtime becomes
 //! its executor, the machine decides the store's flavour.
 
+mod agent;
 mod garbage;
+mod git;
 mod machine;
 mod processes;
 mod registries;
+mod remote;
 
 pub(crate) use garbage::collect_garbage;
 pub(crate) use machine::{
@@ -12,4 +15,4 @@ pub(crate) use machine::{
     require_user_namespace,
 };
 pub(crate) use processes::{Processes, etc_files};
-pub(crate) use registries::{archive, client, client_as, credentials, place, scratch};
+pub(crate) use registries::{archive, client, client_as, credentials, place, remote, scratch};

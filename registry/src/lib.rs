@@ -10,6 +10,7 @@ mod blob;
 mod challenge;
 mod client;
 mod credentials;
+mod download;
 mod error;
 mod http;
 mod location;
@@ -31,6 +32,7 @@ pub use archive::{
 pub use challenge::{Challenge, parse_challenges};
 pub use client::{Client, ClientOptions, TlsPolicy};
 pub use credentials::{Credential, CredentialEnvironment, Stored};
+pub use download::{Download, Downloaded, DownloadedFile, Downloader};
 pub use error::{Cause, Error, NetworkFailure, Result, ServerMessage};
 pub use http::{Proxies, Timeouts};
 pub use location::Location;

@@ -88,6 +88,17 @@ pub enum MountSource {
         /// The mode of its root directory.
         mode: u32,
     },
+    /// A file that is in memory only.
+    File {
+        /// What its bytes are read from, from the start: a memory file, a pipe.
+        content: OwnedFd,
+        /// Permission bits.
+        mode: u32,
+        /// Owner, as the container sees it. Left to root where the machine has no such ID for us.
+        uid: u32,
+        /// Group, likewise.
+        gid: u32,
+    },
 }
 
 /// One extra mount.
@@ -349,6 +360,17 @@ fn plan_mount(
         MountSource::Bind(path) => PlannedSource::Bind(absolute("mount source", path)?),
         MountSource::Detached(descriptor) => PlannedSource::Detached(slot(descriptor)),
         MountSource::Tmpfs { size_bytes, mode } => PlannedSource::Tmpfs { size_bytes, mode },
+        MountSource::File {
+            content,
+            mode,
+            uid,
+            gid,
+        } => PlannedSource::File {
+            content: slot(content),
+            mode,
+            uid,
+            gid,
+        },
     };
     Ok(PlannedMount {
         source,

@@ -86,6 +86,17 @@ pub enum PlannedSource {
         /// The mode of its root.
         mode: u32,
     },
+    /// A file in memory, made on the spot.
+    File {
+        /// Where its bytes are read from: they are in no plan, so no log of one shows them.
+        content: Slot,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
 }
 
 /// A file made on the spot.

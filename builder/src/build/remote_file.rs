@@ -5,15 +5,16 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 
 use wythe_layers::spec::{Algorithm, Digest, Hasher};
-use wythe_layers::tree::{Entry, EntryKind};
+use wythe_layers::tree::{Entry, EntryKind, Timestamp};
 
 use super::session::Mode;
 use super::stage::Worker;
+use crate::cache::RemoteRecord;
 use crate::copy::{Found, Source};
 use crate::path::clean_in_root;
 use crate::plan::CopyStep;
 use crate::view::Content;
-use crate::{BoxError, Error, Result};
+use crate::{BoxError, Error, RemoteAnswer, RemoteRequest, Result, Secret};
 
 /// Dockerfile reference §ADD: remote files get this mode.
 const REMOTE_MODE: u32 = 0o600;
@@ -21,25 +22,83 @@ const REMOTE_MODE: u32 = 0o600;
 const UNNAMED: &str = "__unnamed__";
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Fetches the remote files among `sources`; `false` in a probe, which asks no network.
+/// Whether what is known of a file will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Where the server says that nothing changed, the digest is enough: for a cache key.
+    Enough,
+    /// The content is needed.
+    TooLittle,
+}
+
+/// What came of the remote files among the sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Got {
+    /// All are here.
+    Everything,
+    /// Of some only the digest is known.
+    DigestsOnly,
+    /// Nothing was asked: a probe asks no network.
+    Nothing,
+}
+
+/// Fetches the remote files among `sources`.
 pub(super) fn get_all(
     worker: &Worker<'_>,
     step: &CopyStep,
     sources: &mut [Source],
-) -> Result<bool> {
+    known: Known,
+) -> Result<Got> {
+    let mut got = Got::Everything;
     for source in sources {
         let Source::Http { url, unpack } = source else {
             continue;
         };
         if worker.session.mode == Mode::Probe {
-            return Ok(false);
+            return Ok(Got::Nothing);
         }
-        *source = get(worker, step, url, *unpack)?;
+        let fetched = get(worker, step, url, *unpack, known)?;
+        if let Source::Tree { top, .. } = &fetched
+            && matches!(top.content, Content::None)
+        {
+            got = Got::DigestsOnly;
+        }
+        *source = fetched;
     }
-    Ok(true)
+    Ok(got)
 }
 
-fn get(worker: &Worker<'_>, step: &CopyStep, url: &str, unpack: bool) -> Result<Source> {
+/// `HTTP_AUTH_HEADER_<host>` is a whole header, `HTTP_AUTH_TOKEN_<host>` a bearer token.
+fn authorization(worker: &Worker<'_>, url: &str) -> Option<Secret> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let with_port = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let host = match with_port.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => with_port,
+    };
+    let secrets = &worker.session.request.secrets;
+    let find = |kind: &str| {
+        let full = secrets.get(&format!("HTTP_AUTH_{kind}_{with_port}"));
+        full.or_else(|| secrets.get(&format!("HTTP_AUTH_{kind}_{host}")))
+    };
+    if let Some(header) = find("HEADER") {
+        return Some(header.clone());
+    }
+    let mut bearer = b"Bearer ".to_vec();
+    bearer.extend_from_slice(find("TOKEN")?.expose().trim_ascii());
+    Some(Secret::new(bearer))
+}
+
+fn get(
+    worker: &Worker<'_>,
+    step: &CopyStep,
+    url: &str,
+    unpack: bool,
+    known: Known,
+) -> Result<Source> {
     let Some(remote) = &worker.session.builder.remote else {
         return Err(Error::NoRemote {
             url: url.to_owned(),
@@ -49,8 +108,51 @@ fn get(worker: &Worker<'_>, step: &CopyStep, url: &str, unpack: bool) -> Result<
         url: url.to_owned(),
         source,
     };
-    let mut answer = remote.open_http(url).map_err(failed)?;
-    let (file, length, digest) = spool(worker, &mut answer.body, &failed)?;
+    let index = &worker.session.index;
+    let record = match known {
+        Known::Enough => index.remote_file(url),
+        Known::TooLittle => None,
+    };
+    let wanted = RemoteRequest {
+        url,
+        authorization: authorization(worker, url),
+        etag: record.as_ref().and_then(|record| record.etag.as_deref()),
+        last_modified: record
+            .as_ref()
+            .and_then(|record| record.last_modified.as_deref()),
+    };
+    let fetched = match (remote.open_http(&wanted).map_err(failed)?, record) {
+        (RemoteAnswer::Unchanged, Some(record)) => Fetched {
+            content: Content::None,
+            record,
+            modified: None,
+        },
+        (RemoteAnswer::Unchanged, None) => {
+            return Err(failed("the server says that nothing changed".into()));
+        }
+        (RemoteAnswer::File(mut answer), _) => {
+            let (file, length, digest) = spool(worker, &mut answer.body, &failed)?;
+            let record = RemoteRecord {
+                url: Digest::of(url.as_bytes()),
+                etag: answer.etag,
+                last_modified: answer.last_modified,
+                name: file_name(answer.name.as_deref(), url),
+                digest,
+                size: length,
+            };
+            index.put_remote_file(url, &record)?;
+            Fetched {
+                content: Content::Part {
+                    file: Arc::new(file),
+                    offset: 0,
+                    length,
+                },
+                record,
+                modified: answer.modified,
+            }
+        }
+    };
+    let digest = fetched.record.digest;
     if let Some(expected) = step
         .checksum
         .as_ref()
@@ -62,26 +164,34 @@ fn get(worker: &Worker<'_>, step: &CopyStep, url: &str, unpack: bool) -> Result<
             actual: digest.to_string(),
         });
     }
-    let name = file_name(answer.name.as_deref(), url);
+    let name = fetched.record.name;
     let path = clean_in_root(name.as_bytes()).unwrap_or_default();
-    let mut entry = Entry::new(path, EntryKind::File { size: length });
+    let mut entry = Entry::new(
+        path,
+        EntryKind::File {
+            size: fetched.record.size,
+        },
+    );
     entry.mode = REMOTE_MODE;
     entry.content_digest = Some(digest);
-    entry.mtime = answer.modified.unwrap_or(worker.session.clamp);
+    entry.mtime = fetched.modified.unwrap_or(worker.session.clamp);
     Ok(Source::Tree {
         name: name.into_bytes(),
         top: Found {
             entry,
-            content: Content::Part {
-                file: Arc::new(file),
-                offset: 0,
-                length,
-            },
+            content: fetched.content,
             group: None,
         },
         below: Vec::new(),
         unpack,
     })
+}
+
+/// A file, or what is known of it.
+struct Fetched {
+    content: Content,
+    record: RemoteRecord,
+    modified: Option<Timestamp>,
 }
 
 /// Reads a body into a nameless file.

@@ -7,6 +7,7 @@ use wythe_layers::layer::{LayerRecord, LayerWriter, Purpose};
 use wythe_layers::progress::{Event, Outcome};
 use wythe_layers::spec::{DiffId, Digest};
 
+use super::remote_file::{Got, Known};
 use super::session::{Mode, Session, reads_disk};
 use super::{keys, materials, remote_file, run};
 use crate::cache::{CacheKey, CachedResult};
@@ -245,12 +246,23 @@ impl Worker<'_> {
         }
         let place = self.place(step)?;
         let mut sources = copy::gather(step, &place)?;
-        if !remote_file::get_all(self, step, &mut sources)? {
+        let got = remote_file::get_all(self, step, &mut sources, Known::Enough)?;
+        if got == Got::Nothing {
             return Ok(None);
         }
-        let Some(key) = keys::copy_content(session, step, self.layers, &mut sources)? else {
+        let key = keys::copy_content(session, step, self.layers, &mut sources)?;
+        let Some(mut key) = key else {
             return Ok(None);
         };
+        if got == Got::DigestsOnly && self.cached(&key)?.is_none() {
+            // The file is what it was, but this step has not been done with it.
+            sources = copy::gather(step, &place)?;
+            remote_file::get_all(self, step, &mut sources, Known::TooLittle)?;
+            match keys::copy_content(session, step, self.layers, &mut sources)? {
+                Some(with_content) => key = with_content,
+                None => return Ok(None),
+            }
+        }
         let done = self.cached_or(began, key, |worker| worker.write_copy(step, sources))?;
         if let (Some(by_name), Some(done)) = (by_name, &done) {
             let result = match &done.layer {

@@ -3,6 +3,7 @@
 //! ```text
 //! STORE/cache/v1/keys/ab/<64 hex digits>          {"key":…,"result":{"layer":<diff ID>}} or {"empty"}
 //!                     ab/<64 hex digits>.inputs   what the key was made of, for people
+//!              v1/remote/<64 hex digits>          a remote file's digest and validators, by address
 //!              v1/context/<64 hex digits>         digests of a context directory's files
 //! ```
 //!
@@ -23,6 +24,9 @@ use crate::{Error, Result};
 /// A record is some hundred bytes; what is longer is not one.
 const MAX_RECORD_BYTES: u64 = 4096;
 
+/// Of a record of a remote file, whose strings are a server's.
+const MAX_REMOTE_BYTES: u64 = 64 << 10;
+
 /// What a step gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,6 +41,19 @@ pub(crate) enum CachedResult {
 struct Record {
     key: Digest,
     result: CachedResult,
+}
+
+/// A file of another machine, as it was when it was last fetched.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RemoteRecord {
+    /// Of its address, which may hold a password.
+    pub(crate) url: Digest,
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    /// In bytes.
+    pub(crate) size: u64,
 }
 
 /// The index of a store.
@@ -89,6 +106,30 @@ impl Index {
             source: source.into(),
         })?;
         write_atomically(&path, &bytes)
+    }
+
+    /// What is known of a remote file.
+    pub(crate) fn remote_file(&self, url: &str) -> Option<RemoteRecord> {
+        let bytes = read_bounded(&self.remote_path(url), MAX_REMOTE_BYTES).ok()??;
+        let record: RemoteRecord = serde_json::from_slice(&bytes).ok()?;
+        let revalidates = record.etag.is_some() || record.last_modified.is_some();
+        (revalidates && record.url == Digest::of(url.as_bytes())).then_some(record)
+    }
+
+    /// Keeps what is known of a remote file.
+    pub(crate) fn put_remote_file(&self, url: &str, record: &RemoteRecord) -> Result<()> {
+        let path = self.remote_path(url);
+        let bytes = serde_json::to_vec(record).map_err(|source| Error::Io {
+            operation: "encode",
+            path: path.clone(),
+            source: source.into(),
+        })?;
+        write_atomically(&path, &bytes)
+    }
+
+    fn remote_path(&self, url: &str) -> PathBuf {
+        let name = Digest::of(url.as_bytes());
+        self.directory.join("remote").join(name.hex())
     }
 
     fn path(&self, key: &Digest) -> PathBuf {

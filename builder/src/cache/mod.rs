@@ -4,5 +4,5 @@ mod index;
 mod key;
 
 pub use index::cached_stacks;
-pub(crate) use index::{CachedResult, Index, read_bounded, write_atomically};
+pub(crate) use index::{CachedResult, Index, RemoteRecord, read_bounded, write_atomically};
 pub(crate) use key::{CacheKey, KeyBuilder};

@@ -46,7 +46,7 @@ pub(super) fn unpack(
     };
     {
         // An archive is what has a first entry; a plain .gz file is copied like any other.
-        let Ok(decoded) = decode(&file) else {
+        let Ok(decoded) = decompress(&file) else {
             return Ok(false);
         };
         if !matches!(TarReader::new(decoded).next_entry(), Ok(Some(_))) {
@@ -59,7 +59,7 @@ pub(super) fn unpack(
     };
     file.rewind().map_err(|error| failed(&error))?;
     let mut unpacker = Unpacker::new(view, settings, &name)?;
-    let mut reader = TarReader::new(decode(&file).map_err(|error| failed(&error))?);
+    let mut reader = TarReader::new(decompress(&file).map_err(|error| failed(&error))?);
     loop {
         let next = reader
             .next_entry()
@@ -97,14 +97,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Decompresses by the first bytes: bzip2 and xz here, gzip, zstd and plain in `layers`.
-fn decode(mut file: &File) -> io::Result<Box<dyn Read + Send + '_>> {
+///
+/// # Errors
+/// When it cannot be read, or its compression is damaged at the very start.
+pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = Vec::new();
-    Read::by_ref(&mut file)
+    Read::by_ref(&mut reader)
         .take(HEAD_BYTES)
         .read_to_end(&mut head)?;
     let is = |magic: &[u8]| head.starts_with(magic);
     let (bzip2, xz) = (is(BZIP2_MAGIC), is(XZ_MAGIC));
-    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(file));
+    let whole = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(head).chain(reader));
     if bzip2 {
         return Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(whole)));
     }

@@ -16,6 +16,7 @@ mod sources;
 mod tests;
 
 pub(crate) use apply::{Settings, apply};
+pub use archive::decompress;
 pub(crate) use inputs::inputs;
 pub(crate) use place::Place;
 pub(crate) use sources::{Found, Source, gather};

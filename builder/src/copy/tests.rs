@@ -433,21 +433,26 @@ fn a_file_that_only_looks_compressed_is_copied() {
 
 mod remote {
     use super::*;
-    use crate::{BoxError, RemoteFile, RemoteSource};
+    use crate::{BoxError, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource};
     use std::sync::Arc;
 
     struct Web;
 
     impl RemoteSource for Web {
-        fn open_http(&self, url: &str) -> Result<RemoteFile, BoxError> {
-            if url.contains("gone") {
+        fn open_http(&self, wanted: &RemoteRequest<'_>) -> Result<RemoteAnswer, BoxError> {
+            if wanted.url.contains("gone") {
                 return Err("404".into());
             }
-            Ok(RemoteFile {
+            if wanted.etag == Some("\"one\"") {
+                return Ok(RemoteAnswer::Unchanged);
+            }
+            Ok(RemoteAnswer::File(RemoteFile {
                 name: None,
+                etag: Some("\"one\"".to_owned()),
+                last_modified: None,
                 modified: None,
                 body: Box::new(std::io::Cursor::new(b"remote".to_vec())),
-            })
+            }))
         }
     }
 
@@ -459,6 +464,11 @@ mod remote {
             |text: &str| builder().build(&bench.request(&format!("FROM scratch\n{text}\n")));
         let result = build("ADD https://x.example/d/file?q /in/").unwrap();
         assert_eq!(bench.tree(&result), ["d755 in", "f600 in/file = remote"]);
+        // Known by its etag, and still there for a step that was never done.
+        let result = build("ADD https://x.example/d/file?q /in/").unwrap();
+        assert_eq!(bench.tree(&result), ["d755 in", "f600 in/file = remote"]);
+        let result = build("ADD https://x.example/d/file?q /other").unwrap();
+        assert_eq!(bench.tree(&result), ["f600 other = remote"]);
         let sum = wythe_layers::spec::Digest::of(b"remote");
         let good = format!("ADD --checksum={sum} https://x.example/f /g");
         assert_eq!(bench.tree(&build(&good).unwrap()), ["f600 g = remote"]);

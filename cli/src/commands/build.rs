@@ -7,12 +7,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
 use wythe_builder::{
-    BuildRequest, BuildResult, Builder, CachePolicy, ContextSource, InputFile, NamedContext,
-    Network, PullPolicy, Secret, StepOutcome,
+    BuildRequest, BuildResult, Builder, CachePolicy, Cancel, ContextSource, InputFile,
+    NamedContext, Network, PullPolicy, Secret, StepOutcome,
 };
 use wythe_layers::progress::SharedObserver;
+use wythe_layers::spec::Reference;
+use wythe_runtime::userns::Rung;
 
+use super::context::{Found, Place};
 use super::output::{Kind, Output};
 use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
@@ -49,7 +53,34 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         !pushes || !args.tags.is_empty(),
         "pushing needs a name: give --tag"
     );
-    let request = request(settings, args, &outputs)?;
+    let place = Place::parse(&args.context)?;
+    let from_stdin = args.file.as_deref() == Some(Path::new("-"));
+    ensure!(
+        !from_stdin || place != Place::Stdin,
+        "standard input cannot be both the Dockerfile and the context"
+    );
+    let named = named_contexts(args)?;
+    let fetches = named
+        .iter()
+        .any(|(_, source)| matches!(source, NamedSource::Files(place) if !place.is_directory()));
+    // What is read from a pipe is gone when entering a user namespace starts this program again,
+    // and what is fetched needs threads: enter first.
+    let entered = if from_stdin || fetches || !place.is_directory() {
+        let rung = wire::enter_user_namespace()?;
+        Some((rung, wire::cancel_on_signals()?))
+    } else {
+        None
+    };
+    let cancel = entered.as_ref().map(|(_, cancel)| cancel.clone());
+    let cancel = cancel.unwrap_or_default();
+    // Temporary directories live until the end of this function, whichever end that is.
+    let mut kept = Vec::new();
+    let base = base_request(settings, args, &place, &cancel, &mut kept)?;
+    let mut request = request(settings, args, &outputs, base)?;
+    for (name, source) in named {
+        let context = source.get(settings, &name, &cancel, &mut kept)?;
+        request.named_contexts.insert(name, context);
+    }
     if args.check || args.call.is_some() {
         return super::check::run(settings, &request, args);
     }
@@ -70,7 +101,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         }
         _ => {
             drop(store);
-            build(settings, args, &request, &observer)?
+            build(settings, args, &request, &observer, entered)?
         }
     };
     for output in &outputs {
@@ -85,16 +116,24 @@ fn build(
     args: &BuildArgs,
     request: &BuildRequest,
     observer: &SharedObserver,
+    entered: Option<(Rung, Cancel)>,
 ) -> anyhow::Result<(wythe_layers::store::Store, BuildResult)> {
-    let rung = wire::enter_user_namespace()?;
+    let (rung, cancel) = match entered {
+        Some(entered) => entered,
+        None => {
+            let rung = wire::enter_user_namespace()?;
+            (rung, wire::cancel_on_signals()?)
+        }
+    };
     let store = settings.store()?;
-    let cancel = wire::cancel_on_signals()?;
     let result = Builder::new(store.clone())
         .with_images(Arc::new(wire::client(settings, &store)?))
         .with_executor(Arc::new(wire::Processes::new(
             args.network == NetworkArg::Host,
             &rung,
+            wire::scratch(settings),
         )))
+        .with_remote(Arc::new(wire::remote(settings)?))
         .with_observer(Arc::clone(observer))
         .with_cancel(cancel)
         .build(request)?;
@@ -105,17 +144,14 @@ fn request(
     settings: &Settings,
     args: &BuildArgs,
     outputs: &[Output],
+    mut request: BuildRequest,
 ) -> anyhow::Result<BuildRequest> {
-    let mut request = base_request(args)?;
     request.target.clone_from(&args.target);
     request.tags.clone_from(&args.tags);
     request.labels = pairs("--label", &args.labels)?;
     request.annotations = pairs("--annotation", &args.annotations)?;
     if let Some(platform) = &args.platform {
         request.platform = platform.clone();
-    }
-    for (name, source) in pairs("--build-context", &args.build_contexts)? {
-        request.named_contexts.insert(name, named_context(&source)?);
     }
     request.build_args = build_args(settings, args);
     request.cache = match (args.no_cache, args.no_cache_filter.is_empty()) {
@@ -160,29 +196,43 @@ fn request(
 }
 
 /// The Dockerfile and the context.
-fn base_request(args: &BuildArgs) -> anyhow::Result<BuildRequest> {
-    if args.context == Path::new("-") {
-        ensure!(
-            args.file.is_none(),
-            "--file and a Dockerfile on standard input exclude each other"
-        );
-        return Ok(BuildRequest::new(stdin_dockerfile()?));
-    }
-    ensure!(
-        args.context.is_dir(),
-        "the build context {} is not a directory",
-        args.context.display()
-    );
+fn base_request(
+    settings: &Settings,
+    args: &BuildArgs,
+    place: &Place,
+    cancel: &Cancel,
+    kept: &mut Vec<TempDir>,
+) -> anyhow::Result<BuildRequest> {
+    let directory = match place.get(settings, cancel)? {
+        Found::Directory(directory, keeper) => {
+            kept.extend(keeper);
+            directory
+        }
+        Found::Dockerfile(bytes) => {
+            ensure!(
+                args.file.is_none(),
+                "--file and a context that is a Dockerfile alone exclude each other"
+            );
+            let name = match place {
+                Place::Stdin => "Dockerfile (standard input)",
+                _ => "Dockerfile",
+            };
+            let name = name.to_owned();
+            return Ok(BuildRequest::new(InputFile { name, bytes }));
+        }
+    };
     if args.file.as_deref() == Some(Path::new("-")) {
         let mut request = BuildRequest::new(stdin_dockerfile()?);
-        request.context = ContextSource::Directory(args.context.clone());
-        request.ignore_file = InputFile::in_context(&args.context, ".dockerignore".as_ref())?;
+        request.ignore_file = InputFile::in_context(&directory, ".dockerignore".as_ref())?;
+        request.context = ContextSource::Directory(directory);
         return Ok(request);
     }
-    Ok(BuildRequest::for_directory(
-        &args.context,
-        args.file.as_deref(),
-    )?)
+    let file = match &args.file {
+        // In an archive or a repository there is no other directory that it could be relative to.
+        Some(file) if !place.is_directory() => Some(directory.join(file)),
+        other => other.clone(),
+    };
+    Ok(BuildRequest::for_directory(&directory, file.as_deref())?)
 }
 
 fn stdin_dockerfile() -> anyhow::Result<InputFile> {
@@ -224,21 +274,58 @@ fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<String, String
     specs.iter().map(pair).collect()
 }
 
-fn named_context(source: &str) -> anyhow::Result<NamedContext> {
+/// Where a named context is.
+enum NamedSource {
+    Image(Reference),
+    Files(Place),
+}
+
+/// `--build-context` in order; the last one of a name counts.
+fn named_contexts(args: &BuildArgs) -> anyhow::Result<Vec<(String, NamedSource)>> {
+    let parse = |(name, source): (String, String)| {
+        let parsed = named_source(&source).with_context(|| format!("--build-context {name}"))?;
+        Ok((name, parsed))
+    };
+    pairs("--build-context", &args.build_contexts)?
+        .into_iter()
+        .map(parse)
+        .collect()
+}
+
+fn named_source(source: &str) -> anyhow::Result<NamedSource> {
     for scheme in ["docker-image://", "container-image://", "docker://"] {
         if let Some(name) = source.strip_prefix(scheme) {
-            return Ok(NamedContext::Image(name.parse()?));
+            return Ok(NamedSource::Image(name.parse()?));
         }
     }
+    let place = Place::parse(Path::new(source))?;
     ensure!(
-        !source.contains("://"),
-        "--build-context: {source:?} is neither a directory nor docker-image://NAME"
+        place != Place::Stdin,
+        "standard input cannot be a named context"
     );
-    ensure!(
-        Path::new(source).is_dir(),
-        "--build-context: {source} is not a directory"
-    );
-    Ok(NamedContext::Directory(source.into()))
+    Ok(NamedSource::Files(place))
+}
+
+impl NamedSource {
+    fn get(
+        self,
+        settings: &Settings,
+        name: &str,
+        cancel: &Cancel,
+        kept: &mut Vec<TempDir>,
+    ) -> anyhow::Result<NamedContext> {
+        let place = match self {
+            Self::Image(reference) => return Ok(NamedContext::Image(reference)),
+            Self::Files(place) => place,
+        };
+        match place.get(settings, cancel)? {
+            Found::Directory(directory, keeper) => {
+                kept.extend(keeper);
+                Ok(NamedContext::Directory(directory))
+            }
+            Found::Dockerfile(_) => bail!("the named context {name} is not an archive"),
+        }
+    }
 }
 
 /// `--build-arg` in order; one without a value is the environment's, or nothing at all.

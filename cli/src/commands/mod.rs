@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod context;
 mod export;
 mod generate;
 mod history;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use wythe_runtime::userns::{NoUserNamespace, Rung};
 use wythe_runtime::{
     Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
 };
+
+use super::agent::Forwarder;
 
 /// How often a running step looks whether it is to stop.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
@@ -32,10 +35,12 @@ pub(crate) struct Processes {
     obstacle: Option<NoUserNamespace>,
     /// Whether it was said already what is not as it should be; it is so for every step.
     warned: AtomicBool,
+    /// Where sockets are made that are shown to processes.
+    scratch: PathBuf,
 }
 
 impl Processes {
-    pub(crate) fn new(default_is_host: bool, rung: &Rung) -> Self {
+    pub(crate) fn new(default_is_host: bool, rung: &Rung, scratch: PathBuf) -> Self {
         let obstacle = match rung {
             Rung::NoNamespaces { reason } => Some(*reason),
             _ => None,
@@ -43,11 +48,17 @@ impl Processes {
         Self {
             default_is_host,
             obstacle,
+            scratch,
             warned: AtomicBool::new(false),
         }
     }
 
-    fn bundle(&self, root: &Root, process: &Process) -> Result<Bundle, BoxError> {
+    fn bundle(
+        &self,
+        root: &Root,
+        process: &Process,
+        forwarders: &mut Vec<Forwarder>,
+    ) -> Result<Bundle, BoxError> {
         let mut bundle = Bundle::new(rootfs(root)?, &process.args);
         bundle.process.env = environment(&process.env);
         bundle.process.cwd = PathBuf::from(&process.cwd);
@@ -75,7 +86,11 @@ impl Processes {
             bundle.hostname.as_deref(),
             &process.extra_hosts,
         );
-        bundle.mounts = process.mounts.iter().map(mount).collect::<Result<_, _>>()?;
+        for wanted in &process.mounts {
+            bundle
+                .mounts
+                .push(mount(wanted, &self.scratch, forwarders)?);
+        }
         bundle.stdio.stdout = Stream::Pipe;
         bundle.stdio.stderr = Stream::Pipe;
         Ok(bundle)
@@ -93,7 +108,10 @@ impl Executor for Processes {
         if let Some(reason) = self.obstacle {
             return Err(wythe_runtime::Error::NoUserNamespaces(reason).into());
         }
-        let mut container = launch(self.bundle(root, process)?.validate()?)?;
+        // Ended, and their sockets removed, when the process has ended.
+        let mut forwarders = Vec::new();
+        let bundle = self.bundle(root, process, &mut forwarders)?;
+        let mut container = launch(bundle.validate()?)?;
         if !container.degradations().is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for degradation in container.degradations() {
                 tracing::warn!("{degradation}");
@@ -174,7 +192,21 @@ fn entry_path(path: &Path) -> Option<EntryPath> {
     EntryPath::parse(path.as_os_str().as_bytes())
 }
 
-fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {
+/// A file that is on no disk, ready to be read from its start.
+fn memory_file(content: &[u8]) -> Result<OwnedFd, BoxError> {
+    use std::io::{Seek as _, Write as _};
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::memfd_create("wythe", flags)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn mount(
+    mount: &ProcessMount,
+    scratch: &Path,
+    forwarders: &mut Vec<Forwarder>,
+) -> Result<MountSpec, BoxError> {
     let source = match &mount.source {
         MountSource::Directory(open) => {
             wythe_runtime::MountSource::Detached(open_subpath(open, &EntryPath::ROOT)?)
@@ -191,8 +223,28 @@ fn mount(mount: &ProcessMount) -> Result<MountSpec, BoxError> {
             size_bytes: *size_bytes,
             mode: 0o1777,
         },
-        MountSource::File { .. } => return Err("secrets are not mounted by this version".into()),
-        MountSource::Socket { path, .. } => wythe_runtime::MountSource::Bind(path.clone()),
+        MountSource::File {
+            content,
+            mode,
+            uid,
+            gid,
+        } => wythe_runtime::MountSource::File {
+            content: memory_file(content.expose())?,
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+        },
+        MountSource::Socket {
+            path,
+            mode,
+            uid,
+            gid,
+        } => {
+            let forwarder = Forwarder::start(path, scratch, *mode, (*uid, *gid))?;
+            let socket = forwarder.socket().to_owned();
+            forwarders.push(forwarder);
+            wythe_runtime::MountSource::Bind(socket)
+        }
     };
     let target = PathBuf::from(&mount.target);
     Ok(MountSpec {

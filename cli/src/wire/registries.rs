@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use wythe_layers::store::Store;
 use wythe_registry::{
-    BlobSources, Client, ClientOptions, Credential, CredentialEnvironment, Location, Proxies,
-    Registries, RegistriesEnvironment, Stored, TlsPolicy,
+    BlobSources, Client, ClientOptions, Credential, CredentialEnvironment, Downloader, Location,
+    Proxies, Registries, RegistriesEnvironment, Stored, TlsPolicy,
 };
 
 use crate::settings::Settings;
+
+use super::git::Git;
+use super::remote::Remote;
 
 /// The registry client as flags, environment and configuration files say.
 pub(crate) fn client(settings: &Settings, store: &Store) -> anyhow::Result<Client> {
@@ -23,6 +26,23 @@ pub(crate) fn client_as(settings: &Settings, credential: Credential) -> anyhow::
         ..options(settings, None)?
     };
     Client::new(options).context("cannot set up the registry client")
+}
+
+/// What gets files of other machines.
+pub(crate) fn remote(settings: &Settings) -> anyhow::Result<Remote> {
+    let options = options(settings, None)?;
+    let env = &settings.env;
+    let mut environment = Vec::new();
+    for (name, value) in [
+        ("PATH", env.path("PATH").map(Into::into)),
+        ("SSH_AUTH_SOCK", env.path("SSH_AUTH_SOCK").map(Into::into)),
+        ("http_proxy", options.proxies.http.clone().map(Into::into)),
+        ("https_proxy", options.proxies.https.clone().map(Into::into)),
+        ("no_proxy", options.proxies.none_for.clone().map(Into::into)),
+    ] {
+        environment.extend(value.map(|value: std::ffi::OsString| (name, value)));
+    }
+    Ok(Remote::new(Downloader::new(options), Git::new(environment)))
 }
 
 fn options(settings: &Settings, store: Option<&Store>) -> anyhow::Result<ClientOptions> {

@@ -306,5 +306,5 @@ fn secrets_are_in_no_file_of_the_store_and_in_no_log() {
         "id=s,src=context/passwd",
     ]);
     let found = files_with(&sandbox.path(""), secret.as_bytes());
-    assert_eq!(found, [PathBuf::new(); 0]);
+    assert!(found.is_empty(), "{found:?}");
 }

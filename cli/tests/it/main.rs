@@ -15,12 +15,14 @@ mod users;
 
 mod bad_input;
 mod build;
+mod contexts;
 mod corpus;
 mod crash;
 mod debian;
 mod hostile;
 mod images;
 mod login;
+mod mounts;
 mod peers;
 mod run;
 mod serve;

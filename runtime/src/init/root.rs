@@ -51,12 +51,12 @@ pub(crate) fn enter(
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).at(Stage::Root, "/")?;
     let proc = open_proc(plan)?;
-    let binds = open_mounts(plan, &mut descriptors)?;
+    let opened = open_mounts(plan, &mut descriptors)?;
     let root = open_root(plan, &mut descriptors)?;
     // From here on no path of the host is opened but /sys and those of devices.
     let scratch = attach_scratch()?;
     let devices = Devices::prepare(&scratch)?;
-    let sources = open_sources(plan, binds, &scratch)?;
+    let sources = open_sources(plan, opened, &scratch)?;
     let place = in_root::create_directory(&scratch, "root", 0o755).at(Stage::Root, "root")?;
     mounts::attach(&root, place).at(Stage::Root, "/")?;
     drop(descriptors);
@@ -115,20 +115,24 @@ fn attach_scratch() -> Result<OwnedFd, Failure> {
     Ok(scratch)
 }
 
-/// Mounts that are ready, with where they go.
-type Ready = Vec<(OwnedFd, PathBuf)>;
+/// What a mount needs, before there is a scratch to make files in.
+enum Ready {
+    Mount(OwnedFd),
+    /// The bytes of a file to be made.
+    File(OwnedFd),
+}
 
-fn open_mounts(plan: &Plan, descriptors: &mut Descriptors) -> Result<Ready, Failure> {
-    let open = |mount: &PlannedMount| {
-        let target = mount.target.as_path().to_path_buf();
-        open_source(plan, mount, descriptors).map(|source| (source, target))
+fn open_mounts(plan: &Plan, descriptors: &mut Descriptors) -> Result<Vec<Ready>, Failure> {
+    let open = |mount: &PlannedMount| match &mount.source {
+        PlannedSource::File { content, .. } => descriptors.take(*content).map(Ready::File),
+        _ => open_source(plan, mount, descriptors).map(Ready::Mount),
     };
     plan.mounts.iter().map(open).collect()
 }
 
-fn open_sources(plan: &Plan, binds: Ready, scratch: &OwnedFd) -> Result<Sources, Failure> {
+fn open_sources(plan: &Plan, opened: Vec<Ready>, scratch: &OwnedFd) -> Result<Sources, Failure> {
     let empty = in_root::create_directory(scratch, "empty", 0o755).at(Stage::Root, "empty")?;
-    let mut mounts = Vec::with_capacity(plan.files.len() + binds.len());
+    let mut mounts = Vec::with_capacity(plan.files.len() + opened.len());
     for (index, file) in plan.files.iter().enumerate() {
         let name = format!("file{index}");
         let target = file.target.as_path();
@@ -139,8 +143,65 @@ fn open_sources(plan: &Plan, binds: Ready, scratch: &OwnedFd) -> Result<Sources,
         let mount = mounts::clone_tree(scratch, &name).at(Stage::MountSource, target)?;
         mounts.push((mount, target.to_path_buf()));
     }
-    mounts.extend(binds);
+    let mut files = None;
+    for (index, (mount, ready)) in plan.mounts.iter().zip(opened).enumerate() {
+        let source = match ready {
+            Ready::Mount(source) => source,
+            Ready::File(content) => {
+                let files = match &files {
+                    Some(files) => files,
+                    None => files.insert(attach_files(scratch)?),
+                };
+                make_file(mount, content, files, &format!("mount{index}"))?
+            }
+        };
+        mounts.push((source, mount.target.as_path().to_path_buf()));
+    }
     Ok(Sources { empty, mounts })
+}
+
+/// A tmpfs of its own for files of mounts: unlike the scratch, what is in it may be executed.
+fn attach_files(scratch: &OwnedFd) -> Result<OwnedFd, Failure> {
+    let place = in_root::create_directory(scratch, "files", 0o700).at(Stage::Root, "files")?;
+    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let files = mounts::new_tmpfs(None, 0o700, attributes).at(Stage::Root, "tmpfs")?;
+    mounts::attach(&files, place).at(Stage::Root, "files")?;
+    Ok(files)
+}
+
+/// A file with this content, owner and mode, as a mount of its own.
+fn make_file(
+    mount: &PlannedMount,
+    content: OwnedFd,
+    files: &OwnedFd,
+    name: &str,
+) -> Result<OwnedFd, Failure> {
+    let target = mount.target.as_path();
+    let PlannedSource::File { mode, uid, gid, .. } = mount.source else {
+        let stage = Stage::MountSource;
+        return Err(Failure::refused(stage, target, Refusal::Malformed));
+    };
+    let mut written = File::from(in_root::create_file(files, name).at(Stage::MountSource, target)?);
+    std::io::copy(&mut File::from(content), &mut written).at(Stage::MountSource, target)?;
+    if (uid, gid) != (0, 0) {
+        let owner = rustix::fs::Uid::from_raw(uid);
+        let group = rustix::fs::Gid::from_raw(gid);
+        match rustix::fs::fchown(&written, Some(owner), Some(group)) {
+            // Not an ID of this user namespace: where there is only one, the container's
+            // processes are that one too.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error).at(Stage::MountSource, target),
+        }
+    }
+    // After the owner: changing that takes bits away.
+    let mode = Mode::from(mode & 0o7777);
+    rustix::fs::fchmod(&written, mode).at(Stage::MountSource, target)?;
+    drop(written);
+    let source = mounts::clone_tree(files, name).at(Stage::MountSource, target)?;
+    if mount.read_only {
+        mounts::add_attributes(&source, libc::MOUNT_ATTR_RDONLY).at(Stage::Mount, target)?;
+    }
+    Ok(source)
 }
 
 fn open_source(
@@ -160,6 +221,13 @@ fn open_source(
         }
         PlannedSource::Tmpfs { size_bytes, mode } => {
             mounts::new_tmpfs(*size_bytes, *mode, mounts::HARDENED).at(Stage::Mount, target)?
+        }
+        PlannedSource::File { .. } => {
+            return Err(Failure::refused(
+                Stage::MountSource,
+                target,
+                Refusal::Malformed,
+            ));
         }
     };
     // A single device that the user mounts is meant to be used.

@@ -1,0 +1,369 @@
+//! Files over http and https that belong to no registry.
+//!
+//! Redirects are followed, but never from https to http, and authorization goes to the first
+//! origin only. A certificate is always checked. A file is asked for again only if it changed,
+//! where the caller knows its validators (RFC 9110 §13).
+
+use std::fmt;
+use std::io::Read;
+use std::time::SystemTime;
+
+use reqwest::header::{HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use reqwest::{Method, Url};
+
+use crate::client::{ClientOptions, header_value};
+use crate::error::{Error, Result, is_transient_status};
+use crate::http::{Http, HttpOptions, Request, Response, Verify};
+use crate::redirect::location;
+use crate::retry;
+use crate::secret::{SafeUrl, Secret};
+
+/// Redirects in a row.
+const MAX_REDIRECTS: u32 = 10;
+
+/// Gets files. Blocking; its engine starts at the first request.
+#[derive(Debug)]
+pub struct Downloader {
+    http: Http,
+    options: ClientOptions,
+}
+
+/// What is asked for.
+#[derive(Debug, Default)]
+pub struct Download<'a> {
+    /// `http://…` or `https://…`; user and password in it are used.
+    pub url: &'a str,
+    /// `Authorization`, for the URL's own origin. Default none.
+    pub authorization: Option<Secret>,
+    /// The `ETag` of what is here already. Default none.
+    pub etag: Option<&'a str>,
+    /// The `Last-Modified` of what is here already, as the server wrote it. Default none.
+    pub last_modified: Option<&'a str>,
+}
+
+/// What came.
+#[derive(Debug)]
+pub enum Downloaded {
+    /// It is still what the caller has.
+    Unchanged,
+    /// A file.
+    File(DownloadedFile),
+}
+
+/// A file that is on its way.
+pub struct DownloadedFile {
+    /// From `Content-Disposition`; may hold anything.
+    pub name: Option<String>,
+    /// `ETag`, as it stands there.
+    pub etag: Option<String>,
+    /// `Last-Modified`, as it stands there.
+    pub last_modified: Option<String>,
+    /// The same as a time.
+    pub modified: Option<SystemTime>,
+    /// `Content-Length`, in bytes.
+    pub length: Option<u64>,
+    /// Its content. An answer that breaks off is an error of `read`.
+    pub body: Box<dyn Read + Send>,
+}
+
+impl fmt::Debug for DownloadedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DownloadedFile")
+            .field("name", &self.name)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Downloader {
+    /// A downloader; of `options`, proxies, certificates, timeouts and retries count.
+    pub fn new(options: ClientOptions) -> Self {
+        let http = Http::new(HttpOptions {
+            timeouts: options.timeouts.clone(),
+            proxies: options.proxies.clone(),
+            certificate_directories: options.certificate_directories.clone(),
+            user_agent: concat!("wythe/", env!("CARGO_PKG_VERSION")).to_owned(),
+        });
+        Self { http, options }
+    }
+
+    /// Asks for a file.
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be had.
+    pub fn get(&self, wanted: &Download<'_>) -> Result<Downloaded> {
+        let url = Url::parse(wanted.url).map_err(|error| Error::Location {
+            text: wanted
+                .url
+                .split(['?', '#'])
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            reason: error.to_string(),
+        })?;
+        let authorization = match &wanted.authorization {
+            Some(secret) => {
+                let mut value =
+                    HeaderValue::from_str(secret.expose().trim()).map_err(|_| Error::Location {
+                        text: SafeUrl::of(&url).to_string(),
+                        reason: "its authorization cannot stand in a header".into(),
+                    })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        let response = retry::run(&self.options.retry, || {
+            let response = self.follow(&url, wanted, authorization.as_ref())?;
+            if is_transient_status(response.status) {
+                return Err(response.into_error(&Method::GET));
+            }
+            Ok(response)
+        })?;
+        match response.status {
+            200 => Ok(Downloaded::File(file(response))),
+            304 if wanted.etag.is_some() || wanted.last_modified.is_some() => {
+                Ok(Downloaded::Unchanged)
+            }
+            _ => Err(response.into_error(&Method::GET)),
+        }
+    }
+
+    fn follow(
+        &self,
+        url: &Url,
+        wanted: &Download<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response> {
+        let mut next = url.clone();
+        next.set_fragment(None);
+        for _ in 0..=MAX_REDIRECTS {
+            let own = next.origin() == url.origin();
+            let mut request = Request::new(Method::GET, next.clone());
+            for (name, value) in conditions(wanted) {
+                request = request.header(name, header_value(value)?);
+            }
+            let authorization = authorization.filter(|_| own);
+            let response = self.http.send(&request, authorization, Verify::Yes)?;
+            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let target = location(&response.headers, &response.url)
+                .ok_or_else(|| response.bad("a redirect without a usable Location"))?;
+            let reason = match (next.scheme(), target.scheme()) {
+                (_, "https") | ("http", "http") => None,
+                ("https", "http") => Some("a server on https may not send us to plain http"),
+                _ => Some("it is neither http nor https"),
+            };
+            if let Some(reason) = reason {
+                let url = SafeUrl::of(&target);
+                return Err(Error::Insecure { url, reason });
+            }
+            next = target;
+        }
+        Err(Error::BadAnswer {
+            url: SafeUrl::of(url),
+            reason: format!("more than {MAX_REDIRECTS} redirects"),
+        })
+    }
+}
+
+fn conditions<'a>(wanted: &Download<'a>) -> Vec<(HeaderName, &'a str)> {
+    let etag = wanted.etag.map(|text| (IF_NONE_MATCH, text));
+    // RFC 9110 §13.1.3: a server that knows etags ignores the time.
+    let modified = wanted.last_modified.map(|text| (IF_MODIFIED_SINCE, text));
+    etag.into_iter().chain(modified).collect()
+}
+
+fn file(response: Response) -> DownloadedFile {
+    let text = |name: &str| response.header(name).map(str::to_owned);
+    let last_modified = text("last-modified");
+    DownloadedFile {
+        name: response.header("content-disposition").and_then(file_name),
+        etag: text("etag"),
+        modified: last_modified
+            .as_deref()
+            .and_then(|text| httpdate::parse_http_date(text).ok()),
+        last_modified,
+        length: response.body.length(),
+        body: Box::new(response.body),
+    }
+}
+
+/// `filename` of a `Content-Disposition` (RFC 6266 §4.1), quoted or not.
+fn file_name(header: &str) -> Option<String> {
+    let mut rest = header.split_once(';')?.1;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ';']);
+        let (name, value) = rest.split_once('=')?;
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"')?,
+            None => value.split_once(';').unwrap_or((value, "")),
+        };
+        if name.trim().eq_ignore_ascii_case("filename") {
+            let value = value.trim();
+            return (!value.is_empty()).then(|| value.to_owned());
+        }
+        rest = after;
+        if rest.is_empty() {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex};
+
+    /// Answers each connection with the next of `answers`; the requests' texts.
+    fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let requests = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                requests.lock().unwrap().push(head(&mut stream));
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        (address, seen)
+    }
+
+    fn head(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        let mut byte = [0];
+        while !text.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+            text.push(byte[0]);
+        }
+        String::from_utf8(text).unwrap().to_ascii_lowercase()
+    }
+
+    fn answer(status: &str, headers: &str, body: &str) -> String {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        )
+    }
+
+    fn downloader() -> Downloader {
+        Downloader::new(ClientOptions::default())
+    }
+
+    #[test]
+    fn redirects_carry_no_authorization_elsewhere_and_validators_come_back() {
+        let headers = "ETag: \"e\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Disposition: attachment; filename=\"a b.tar\"\r\n";
+        let (second, second_seen) = server(vec![answer("200 OK", headers, "content")]);
+        let to_second = format!("Location: http://{second}/there\r\n");
+        let (first, first_seen) = server(vec![answer("302 Found", &to_second, "")]);
+        let found = downloader()
+            .get(&Download {
+                url: &format!("http://{first}/here#fragment"),
+                authorization: Some(Secret::new("Bearer hunter2")),
+                ..Download::default()
+            })
+            .unwrap();
+        let Downloaded::File(mut file) = found else {
+            panic!("unchanged");
+        };
+        let mut text = String::new();
+        file.body.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "content");
+        assert_eq!(file.name.as_deref(), Some("a b.tar"));
+        assert_eq!(file.etag.as_deref(), Some("\"e\""));
+        assert_eq!(file.length, Some(7));
+        assert!(file.modified.is_some());
+        let first = first_seen.lock().unwrap().join("");
+        assert!(first.starts_with("get /here http/1.1"), "{first}");
+        assert!(first.contains("authorization: bearer hunter2"), "{first}");
+        let second = second_seen.lock().unwrap().join("");
+        assert!(!second.contains("hunter2"), "{second}");
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_sent_again() {
+        let (address, seen) = server(vec![answer("304 Not Modified", "", "")]);
+        let found = downloader()
+            .get(&Download {
+                url: &format!("http://{address}/x"),
+                etag: Some("\"e\""),
+                ..Download::default()
+            })
+            .unwrap();
+        assert!(matches!(found, Downloaded::Unchanged));
+        assert!(seen.lock().unwrap()[0].contains("if-none-match: \"e\""));
+    }
+
+    #[test]
+    fn failures_are_tried_again_or_told() {
+        let (address, seen) = server(vec![
+            answer("503 Service Unavailable", "Retry-After: 0\r\n", ""),
+            answer("404 Not Found", "", "no such file"),
+        ]);
+        let error = downloader()
+            .get(&Download {
+                url: &format!("http://{address}/x?token=hunter2"),
+                ..Download::default()
+            })
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::Status { status: 404, .. }),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        assert_eq!(seen.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_answer_that_breaks_off_or_goes_round_is_an_error() {
+        let short = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort".to_owned();
+        let (address, _) = server(vec![short]);
+        let url = format!("http://{address}/x");
+        let wanted = Download {
+            url: &url,
+            ..Download::default()
+        };
+        let Ok(Downloaded::File(mut file)) = downloader().get(&wanted) else {
+            panic!("no file");
+        };
+        assert!(file.body.read_to_end(&mut Vec::new()).is_err());
+        let (address, _) = server(vec![answer("302 Found", "Location: /again\r\n", ""); 20]);
+        let url = format!("http://{address}/x");
+        let wanted = Download {
+            url: &url,
+            ..Download::default()
+        };
+        assert!(matches!(
+            downloader().get(&wanted),
+            Err(Error::BadAnswer { .. })
+        ));
+        let (address, _) = server(vec![answer(
+            "302 Found",
+            "Location: file:///etc/passwd\r\n",
+            "",
+        )]);
+        let url = format!("http://{address}/x");
+        let wanted = Download {
+            url: &url,
+            ..Download::default()
+        };
+        assert!(downloader().get(&wanted).is_err());
+    }
+
+    #[test]
+    fn names_are_read_as_the_header_writes_them() {
+        for (header, name) in [
+            ("attachment; filename=x.tgz", Some("x.tgz")),
+            ("attachment; size=3; filename=\"a;b\"; x=y", Some("a;b")),
+            ("inline", None),
+            ("attachment; filename=\"\"", None),
+            ("attachment; filename=\"open", None),
+        ] {
+            assert_eq!(file_name(header).as_deref(), name, "{header}");
+        }
+    }
+}
