@@ -153,7 +153,7 @@ fn source(
             Err(words.place.error(span, "source can't be a URL for COPY"))
         }
         Remote::Allowed { .. } if is_git => {
-            let message = "ADD of git repositories is not supported yet";
+            let message = "ADD of git repositories is not supported; give --build-context NAME=ADDRESS and use COPY --from=NAME";
             Err(words.place.error(span, message))
         }
         Remote::Allowed { unpack } if is_http => Ok(CopySource::Http { url: path, unpack }),

@@ -298,6 +298,10 @@ fn named_source(source: &str) -> anyhow::Result<NamedSource> {
             return Ok(NamedSource::Image(name.parse()?));
         }
     }
+    ensure!(
+        !source.starts_with("oci-layout://"),
+        "layouts are not taken directly: load it (wythe load) and give docker-image://NAME"
+    );
     let place = Place::parse(Path::new(source))?;
     ensure!(
         place != Place::Stdin,
