@@ -11,8 +11,8 @@ mod remote;
 
 pub(crate) use garbage::collect_garbage;
 pub(crate) use machine::{
-    can_mount, cancel_on_signals, child_hooks, enter_user_namespace, flavour, is_real_root,
-    require_user_namespace,
+    Interruption, can_mount, cancel_on_signals, child_hooks, enter_user_namespace, flavour,
+    is_real_root, require_user_namespace,
 };
 pub(crate) use processes::{Processes, etc_files};
 pub(crate) use registries::{archive, client, client_as, credentials, place, remote, scratch};

@@ -1,5 +1,6 @@
 //! Standing in for a container in the foreground: signals, terminal, end.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -34,6 +35,10 @@ const FORWARDED: [Signal; 15] = [
     Signal::SIGPWR,
 ];
 
+/// After this many SIGINTs and SIGTERMs the program is killed: as process 1 of its namespace it is
+/// spared by those that it does not handle, and nobody should have to look for its ID.
+const IMPATIENCE: u32 = 3;
+
 /// Bytes moved at once between the two terminals.
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -45,6 +50,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// exist at a time.
 pub struct Relay {
     catcher: SignalCatcher,
+    asked_to_end: Cell<u32>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -69,7 +75,10 @@ impl Relay {
     /// There is one already.
     pub fn install() -> Result<Self> {
         let catcher = SignalCatcher::install(&FORWARDED).map_err(Error::io("catch", "signals"))?;
-        Ok(Self { catcher })
+        Ok(Self {
+            catcher,
+            asked_to_end: Cell::new(0),
+        })
     }
 
     /// The size of the caller's terminal, for [`Process::terminal`](crate::Process::terminal).
@@ -185,6 +194,13 @@ impl Relay {
                 continue;
             }
             let _ = container.kill(number);
+            if matches!(number, libc::SIGINT | libc::SIGTERM) {
+                let asked = self.asked_to_end.get().saturating_add(1);
+                self.asked_to_end.set(asked);
+                if asked >= IMPATIENCE {
+                    let _ = container.kill(libc::SIGKILL);
+                }
+            }
         }
         Ok(())
     }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
@@ -14,6 +16,7 @@ use wythe_builder::{
 };
 use wythe_layers::progress::SharedObserver;
 use wythe_layers::spec::Reference;
+use wythe_layers::store::Store;
 use wythe_runtime::userns::Rung;
 
 use super::context::{Found, Place};
@@ -22,10 +25,13 @@ use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
 use crate::render;
 use crate::settings::{Settings, default_jobs};
-use crate::wire;
+use crate::wire::{self, Interruption};
 
 /// Largest Dockerfile or secret read from a file or a pipe, in bytes: both are typed by people.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
+
+/// How long a build that is interrupted may take to clean up; the next one does the rest.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Proxy variables are given to `RUN` without being asked for (Dockerfile reference §Predefined ARGs).
 const PROXY_VARIABLES: [&str; 5] = [
@@ -67,11 +73,11 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     // and what is fetched needs threads: enter first.
     let entered = if from_stdin || fetches || !place.is_directory() {
         let rung = wire::enter_user_namespace()?;
-        Some((rung, wire::cancel_on_signals()?))
+        Some((rung, wire::cancel_on_signals(PATIENCE)?))
     } else {
         None
     };
-    let cancel = entered.as_ref().map(|(_, cancel)| cancel.clone());
+    let cancel = entered.as_ref().map(|(_, signals)| signals.cancel.clone());
     let cancel = cancel.unwrap_or_default();
     // Temporary directories live until the end of this function, whichever end that is.
     let mut kept = Vec::new();
@@ -101,7 +107,10 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         }
         _ => {
             drop(store);
-            build(settings, args, &request, &observer, entered)?
+            match build(settings, args, &request, &observer, entered)? {
+                ControlFlow::Continue(built) => built,
+                ControlFlow::Break(interrupted) => return Ok(interrupted),
+            }
         }
     };
     for output in &outputs {
@@ -116,13 +125,13 @@ fn build(
     args: &BuildArgs,
     request: &BuildRequest,
     observer: &SharedObserver,
-    entered: Option<(Rung, Cancel)>,
-) -> anyhow::Result<(wythe_layers::store::Store, BuildResult)> {
-    let (rung, cancel) = match entered {
+    entered: Option<(Rung, Interruption)>,
+) -> anyhow::Result<ControlFlow<ExitCode, (Store, BuildResult)>> {
+    let (rung, signals) = match entered {
         Some(entered) => entered,
         None => {
             let rung = wire::enter_user_namespace()?;
-            (rung, wire::cancel_on_signals()?)
+            (rung, wire::cancel_on_signals(PATIENCE)?)
         }
     };
     let store = settings.store()?;
@@ -135,9 +144,15 @@ fn build(
         )))
         .with_remote(Arc::new(wire::remote(settings)?))
         .with_observer(Arc::clone(observer))
-        .with_cancel(cancel)
-        .build(request)?;
-    Ok((store, result))
+        .with_cancel(signals.cancel.clone())
+        .build(request);
+    match (result, signals.exit_code()) {
+        (Err(wythe_builder::Error::Cancelled), Some(code)) => {
+            render::stderr_line("the build was interrupted");
+            Ok(ControlFlow::Break(code))
+        }
+        (result, _) => Ok(ControlFlow::Continue((store, result?))),
+    }
 }
 
 fn request(

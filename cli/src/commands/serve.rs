@@ -15,13 +15,16 @@ use crate::wire;
 /// How often the server's end is asked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long requests that are under way when the end is asked for may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(settings: &Settings, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     // A built image is made whole when it is first pulled, and that reads layer trees.
     wire::enter_user_namespace()?;
     let store = settings.store()?;
     let server = Server::bind(args.listen, store, ServeOptions::default())?;
     let address = server.addr();
-    let cancel = wire::cancel_on_signals()?;
+    let cancel = wire::cancel_on_signals(PATIENCE)?.cancel;
     let shutdown = Shutdown::new();
     let trigger = shutdown.clone();
     std::thread::Builder::new()

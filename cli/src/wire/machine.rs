@@ -1,5 +1,10 @@
 //! What this machine and user allow, and the signals of this process.
 
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use wythe_builder::Cancel;
@@ -52,8 +57,26 @@ pub(crate) fn require_user_namespace() -> anyhow::Result<Rung> {
     Ok(userns::enter()?)
 }
 
-/// A flag that the first Ctrl-C or SIGTERM sets; the second one ends the process at once.
-pub(crate) fn cancel_on_signals() -> anyhow::Result<Cancel> {
+/// What Ctrl-C, SIGTERM and SIGHUP did to this process.
+pub(crate) struct Interruption {
+    /// Set by the first of them.
+    pub(crate) cancel: Cancel,
+    signal: Arc<AtomicI32>,
+}
+
+impl Interruption {
+    /// What the process should end with, if there was one: 128 + n, as a shell has it.
+    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
+        match self.signal.load(Ordering::Acquire) {
+            0 => None,
+            number => Some(ExitCode::from(u8::try_from(128 + number).unwrap_or(128))),
+        }
+    }
+}
+
+/// From now on the first signal asks for the end. The second one ends the process at once, and so
+/// does `patience` after the first: what is half done then is no loss, as after a crash.
+pub(crate) fn cancel_on_signals(patience: Duration) -> anyhow::Result<Interruption> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
@@ -61,17 +84,29 @@ pub(crate) fn cancel_on_signals() -> anyhow::Result<Cancel> {
     // Blocked in this thread and in those that come after it; only the watcher takes them.
     signals.thread_block().context("cannot block signals")?;
     let cancel = Cancel::default();
-    let seen = cancel.clone();
+    let signal = Arc::new(AtomicI32::new(0));
+    let (asked, first) = (cancel.clone(), Arc::clone(&signal));
+    let watch = move || {
+        while let Ok(signal) = signals.wait() {
+            let code = 128 + signal as i32;
+            if asked.is_cancelled() {
+                std::process::exit(code);
+            }
+            first.store(signal as i32, Ordering::Release);
+            asked.cancel();
+            // Where there is no thread for it, a second signal still helps.
+            let end = move || {
+                std::thread::sleep(patience);
+                std::process::exit(code)
+            };
+            let _ = std::thread::Builder::new()
+                .name("patience".into())
+                .spawn(end);
+        }
+    };
     std::thread::Builder::new()
         .name("signals".into())
-        .spawn(move || {
-            while let Ok(signal) = signals.wait() {
-                if seen.is_cancelled() {
-                    std::process::exit(128 + signal as i32);
-                }
-                seen.cancel();
-            }
-        })
+        .spawn(watch)
         .context("cannot start a thread")?;
-    Ok(cancel)
+    Ok(Interruption { cancel, signal })
 }

@@ -11,7 +11,6 @@
 )]
 
 mod support;
-mod users;
 
 mod bad_input;
 mod build;
@@ -21,8 +20,11 @@ mod crash;
 mod debian;
 mod hostile;
 mod images;
+mod interrupt;
 mod login;
 mod mounts;
 mod peers;
 mod run;
 mod serve;
+mod together;
+mod users;

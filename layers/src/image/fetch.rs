@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::open::check_layer_count;
 use super::pool::{self, Cancel};
 use super::{ImageSource, LayerAndBlob, ResolvedImage, StoredImage};
-use crate::layer::{self, LayerStack, Unpacked};
+use crate::layer::{self, LayerStack, Unpacked, scratch};
 use crate::progress::{Event, Observer, Outcome};
 use crate::spec::{Descriptor, DiffId, MediaType, Reference};
 use crate::store::Store;
@@ -149,6 +149,10 @@ impl<'a> Origin<'a> {
             } else if let Some(blob) = blob {
                 self.tell_cached(blob);
             }
+        }
+        if !work.is_empty() {
+            // What a pull that was killed had half unpacked.
+            scratch::sweep(self.store);
         }
         let size = |blob: &Option<Descriptor>| blob.as_ref().map_or(0, |blob| blob.size);
         work.sort_by(|a, b| size(&b.1).cmp(&size(&a.1)).then_with(|| a.0.cmp(&b.0)));
