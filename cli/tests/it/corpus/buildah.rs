@@ -111,6 +111,9 @@ fn peer_buildah_builds_the_corpus_alike() {
     assert!(problems.is_empty(), "\n{problems}");
 }
 
+/// buildah waits for its locks and the disk more than for the processor.
+const AT_ONCE: usize = 6;
+
 /// Loads the bases into buildah's store and builds every case, in one mount namespace.
 fn build_all(corpus: &Corpus, cases: &[Case]) {
     let registries =
@@ -135,13 +138,13 @@ fn build_all(corpus: &Corpus, cases: &[Case]) {
             writeln!(text, "$b tag $id {whole}").unwrap();
         }
     }
-    for case in cases {
+    for (number, case) in cases.iter().enumerate() {
         let folder = Corpus::folder(case);
         let tag = format!("localhost/case-{}", case.name);
         let mut commands = String::new();
         let lines = case.first.iter().chain([&case.build]);
-        for (number, args) in lines.enumerate() {
-            let tag = if number == case.first.len() {
+        for (line, args) in lines.enumerate() {
+            let tag = if line == case.first.len() {
                 format!("-t {tag}")
             } else {
                 String::new()
@@ -156,10 +159,14 @@ fn build_all(corpus: &Corpus, cases: &[Case]) {
         }
         writeln!(
             text,
-            "(cd {folder} && {commands} true) >{folder}/log 2>&1 || true"
+            "(cd {folder} && {commands} true) >{folder}/log 2>&1 &"
         )
         .unwrap();
+        if number % AT_ONCE == AT_ONCE - 1 {
+            text.push_str("wait\n");
+        }
     }
+    text.push_str("wait\n");
     script(&corpus.sandbox.path(""), &text);
 }
 
