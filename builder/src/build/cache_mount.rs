@@ -160,14 +160,16 @@ fn make_cache(
             Err(error) => tracing::debug!(%error, uid, gid, "cache mount keeps its owner"),
         }
     }
-    match std::fs::rename(fresh.path(), data) {
+    // A plain rename would replace an empty directory that someone else mounts already.
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, fresh.path(), CWD, data, RenameFlags::NOREPLACE) {
         Ok(()) => {
             let _ = fresh.keep();
             Ok(())
         }
         // Someone sharing it was faster.
         Err(_) if data.exists() => Ok(()),
-        Err(error) => Err(Error::io("create", data)(error)),
+        Err(errno) => Err(Error::io("create", data)(errno.into())),
     }
 }
 

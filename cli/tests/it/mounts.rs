@@ -273,23 +273,33 @@ fn caches_outlive_a_build_and_are_no_part_of_the_image() {
 fn sharing_decides_who_waits() {
     // Two stages at once, on one cache: `locked` never sees the other inside, `private` never
     // sees the other's files, `shared` meets it.
+    let all_there = |count: u32| {
+        format!(
+            "i=0; until [ $(ls /meet | wc -l) -ge {count} ]; do i=$((i+1)); [ $i -lt 200 ] || exit 9; sleep 0.1; done"
+        )
+    };
+    // A private cache that is free again may be used by the next one, so both stages hold theirs
+    // until the other has looked.
+    let private = format!(
+        "touch /meet/$(cat /name); {}; test ! -e /cache/own && touch /cache/own && touch /meet/seen-$(cat /name) && {}",
+        all_there(2),
+        all_there(4)
+    );
+    let shared = format!(
+        "touch /cache/$(cat /name) && touch /meet/$(cat /name) && {} && [ $(ls /cache | wc -l) = 2 ]",
+        all_there(2)
+    );
     for (sharing, script) in [
         (
             "locked",
             "test ! -e /cache/in && touch /cache/in && sleep 0.5 && rm /cache/in",
         ),
-        (
-            "private",
-            "test ! -e /cache/own && touch /cache/own && sleep 0.5",
-        ),
-        (
-            "shared",
-            "touch /cache/$(cat /name) && for i in 1 2 3 4 5 6 7 8 9 10; do [ $(ls /cache | wc -l) = 2 ] && exit 0; sleep 0.5; done; exit 9",
-        ),
+        ("private", private.as_str()),
+        ("shared", shared.as_str()),
     ] {
         let stage = |name: &str| {
             format!(
-                "FROM base AS {name}\nRUN echo {name} > /name\nRUN --mount=type=cache,id=c,target=/cache,sharing={sharing} {script}\n"
+                "FROM base AS {name}\nRUN echo {name} > /name\nRUN --mount=type=cache,id=c,target=/cache,sharing={sharing} --mount=type=cache,id=meet,target=/meet {script}\n"
             )
         };
         let rest = format!(
