@@ -157,9 +157,12 @@ fn build_all(corpus: &Corpus, cases: &[Case]) {
             let args = args.join(" ");
             write!(commands, "$b bud -q --isolation chroot --format docker --layers=false {tag} {file} {args} context && ").unwrap();
         }
+        // Debian's buildah now and then fails to seal its copy of itself (EBUSY) when several run
+        // at once; that says nothing of the case.
         writeln!(
             text,
-            "(cd {folder} && {commands} true) >{folder}/log 2>&1 &"
+            "{{ for try in 1 2 3; do (cd {folder} && {commands} true) >{folder}/log 2>&1 || true; \
+             grep -q 'sealing memfd copy' {folder}/log || break; done; }} &"
         )
         .unwrap();
         if number % AT_ONCE == AT_ONCE - 1 {
