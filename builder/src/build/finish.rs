@@ -1,13 +1,14 @@
 //! The image: config and history from the plan and the layers, stored, and tagged last.
 
 use wythe_layers::image;
-use wythe_layers::spec::{DiffId, History, ImageConfig, ImageId, Raw};
+use wythe_layers::layer::Purpose;
+use wythe_layers::spec::{DiffId, Digest, History, ImageConfig, ImageId, Raw};
 
 use super::bases::{self, Unpack};
-use super::materials::bottom;
+use super::materials::{self, bottom};
 use super::session::{Mode, Session};
-use super::stage::StageResult;
-use crate::plan::{Base, Origin, PlannedStage};
+use super::stage::{StageResult, write_layer};
+use crate::plan::{Action, Base, Origin, PlannedStage};
 use crate::{BuildResult, Result, StepReport};
 
 /// Fields of a base's config that tell of the base alone: its container, its build, its cache.
@@ -24,7 +25,7 @@ const NOT_INHERITED: [&str; 7] = [
 /// Stores the target as an image and tags it.
 pub(super) fn image(session: &Session<'_>, stages: &[StageResult]) -> Result<BuildResult> {
     let target = session.plan.target;
-    let (Some(stage), Some(result)) = (session.plan.stages.get(target), stages.get(target)) else {
+    let Some(stage) = session.plan.stages.get(target) else {
         return Err(crate::Error::Cancelled);
     };
     let base = bottom(session, target).map(|(_, image)| image);
@@ -35,8 +36,16 @@ pub(super) fn image(session: &Session<'_>, stages: &[StageResult]) -> Result<Bui
         // Nothing may have needed the layers until now; an image without them is none.
         bases::fetch(session, base, Unpack::No)?;
     }
-    let config = Raw::encode(final_config(session, stage, result, stages), "image config")
-        .map_err(wythe_layers::Error::from)?;
+    let config = final_config(session, stage, stages);
+    let empty = empty_layer();
+    if config.rootfs.diff_ids.contains(&empty) && !materials::is_present(session, &empty)? {
+        write_layer(
+            session,
+            Vec::new(),
+            Purpose::Blob(session.request.compression),
+        )?;
+    }
+    let config = Raw::encode(config, "image config").map_err(wythe_layers::Error::from)?;
     let descriptor = image::commit(
         session.store,
         &config,
@@ -57,7 +66,6 @@ pub(super) fn image(session: &Session<'_>, stages: &[StageResult]) -> Result<Bui
 fn final_config(
     session: &Session<'_>,
     stage: &PlannedStage,
-    result: &StageResult,
     stages: &[StageResult],
 ) -> ImageConfig {
     let mut config = stage.config.clone();
@@ -66,30 +74,30 @@ fn final_config(
         .extra
         .retain(|name, _| !NOT_INHERITED.contains(&name.as_str()));
     config.created = Some(created.clone());
-    config.rootfs.diff_ids.clone_from(&result.layers);
     let labels = session.request.labels.clone();
     config.config.labels.extend(labels);
-    config.history = history(session, session.plan.target, stages, &created);
+    (config.history, config.rootfs.diff_ids) = steps(session, stages, &created);
     config
 }
 
-/// The base's history, then one entry for each step of the stages on the way up.
-fn history(
+/// The base's history and layers, then those of each step of the stages on the way up. A step that
+/// might have changed files and did not is an empty layer here, as with BuildKit, so that who reads
+/// the history finds each such step's layer; nothing is built on it.
+fn steps(
     session: &Session<'_>,
-    target: usize,
     stages: &[StageResult],
     created: &str,
-) -> Vec<History> {
-    let mut way = vec![target];
-    let mut history = Vec::new();
+) -> (Vec<History>, Vec<DiffId>) {
+    let mut way = vec![session.plan.target];
+    let (mut history, mut layers) = (Vec::new(), Vec::new());
     loop {
         let position = way.last().copied().unwrap_or_default();
         match session.plan.stages.get(position).map(|stage| &stage.base) {
             Some(Base::Stage(below)) => way.push(*below),
             Some(Base::Image(image)) => {
                 history.clone_from(&image.config.history);
-                let diff_ids = &image.config.rootfs.diff_ids;
-                complete(&mut history, diff_ids, created);
+                layers.clone_from(&image.config.rootfs.diff_ids);
+                complete(&mut history, &layers, created);
                 break;
             }
             Some(Base::Scratch) | None => break,
@@ -101,17 +109,27 @@ fn history(
             continue;
         };
         for (step, done) in stage.steps.iter().zip(&result.steps) {
+            let layer = match step.action {
+                Action::Config => None,
+                _ => Some(done.layer.clone().unwrap_or_else(empty_layer)),
+            };
             if let Some(text) = &step.history {
                 history.push(History {
                     created: Some(created.to_owned()),
                     created_by: Some(text.clone()),
-                    empty_layer: done.layer.is_none(),
+                    empty_layer: layer.is_none(),
                     ..History::default()
                 });
             }
+            layers.extend(layer);
         }
     }
-    history
+    (history, layers)
+}
+
+/// The layer without entries: a tar is two blocks of zeros then.
+fn empty_layer() -> DiffId {
+    DiffId(Digest::of(&[0; 1024]))
 }
 
 /// Docker refuses an image whose history tells of fewer layers than it has, so a base without

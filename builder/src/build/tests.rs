@@ -317,17 +317,29 @@ fn arguments_reach_processes_only_where_declared_and_of_env_and_arg_the_later_co
 }
 
 #[test]
-fn a_run_that_changes_nothing_makes_no_layer() {
+fn a_run_that_changes_nothing_is_an_empty_layer_that_nothing_is_built_on() {
     let bench = Bench::new();
-    let result = bench.build("FROM scratch\nRUN write /a a\nRUN true\nRUN write /b b\n");
-    assert_eq!(result.config.rootfs.diff_ids.len(), 2);
-    let empty: Vec<bool> = result
-        .config
+    let result =
+        bench.build("FROM scratch\nRUN write /a a\nRUN true\nRUN write /b b\nRUN true\nENV x=y\n");
+    let config = &result.config;
+    let empty = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef";
+    let layers: Vec<bool> = config
+        .rootfs
+        .diff_ids
+        .iter()
+        .map(|layer| layer.to_string() == empty)
+        .collect();
+    assert_eq!(layers, [false, true, false, true]);
+    let marks: Vec<bool> = config
         .history
         .iter()
-        .map(|h| h.empty_layer)
+        .map(|entry| entry.empty_layer)
         .collect();
-    assert_eq!(empty, [false, true, false]);
+    assert_eq!(marks, [false, false, false, false, true]);
+    // A base with an empty layer is as good as any.
+    let again =
+        bench.build("FROM scratch AS a\nRUN write /a a\nRUN true\nFROM a\nRUN write /c c\n");
+    assert_eq!(again.config.rootfs.diff_ids.len(), 3);
 }
 
 #[test]

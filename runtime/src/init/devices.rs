@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -112,9 +112,8 @@ pub(crate) fn fill(
     plan: &Plan,
     root: &OwnedFd,
     devices: &Devices,
-    created: &mut Vec<PathBuf>,
 ) -> Result<Option<Console>, Failure> {
-    let place = in_root::open_top_directory(root, "dev", created)?;
+    let place = in_root::open_top_directory(root, "dev")?;
     // Its devices are mounts of their own, so that what a program makes here is none.
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     let dev =

@@ -60,10 +60,10 @@ pub(crate) fn enter(
     let place = in_root::create_directory(&scratch, "root", 0o755).at(Stage::Root, "root")?;
     mounts::attach(&root, place).at(Stage::Root, "/")?;
     drop(descriptors);
-    let place = in_root::open_top_directory(&root, "proc", created)?;
+    let place = in_root::open_top_directory(&root, "proc")?;
     mounts::attach(proc, place).at(Stage::Mount, "/proc")?;
-    mount_sys(plan, &root, created)?;
-    let console = devices::fill(plan, &root, &devices, created)?;
+    mount_sys(plan, &root)?;
+    let console = devices::fill(plan, &root, &devices)?;
     for (mount, target) in sources.mounts {
         let kind = Kind::of(&mount).at(Stage::MountPoint, &target)?;
         let place = in_root::open_or_create(&root, &target, kind, created)?;
@@ -272,8 +272,8 @@ fn open_root(plan: &Plan, descriptors: &mut Descriptors) -> Result<OwnedFd, Fail
     Ok(root)
 }
 
-fn mount_sys(plan: &Plan, root: &OwnedFd, created: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let place = in_root::open_top_directory(root, "sys", created)?;
+fn mount_sys(plan: &Plan, root: &OwnedFd) -> Result<(), Failure> {
+    let place = in_root::open_top_directory(root, "sys")?;
     let attributes = mounts::HARDENED | libc::MOUNT_ATTR_RDONLY;
     // A fresh one shows the devices of the network namespace it is made in, so it needs one of our
     // own; and it is refused where parts of the host's are hidden from us.
