@@ -35,6 +35,9 @@ pub struct BuildRequest {
     pub annotations: BTreeMap<String, String>,
     /// What the image is for. Default: this machine's platform.
     pub platform: Platform,
+    /// Whether the platform was asked for: then the image's config has it, whatever the base's is.
+    /// Default: no.
+    pub platform_is_given: bool,
     /// What the build runs on. Default: this machine's platform.
     pub build_platform: Platform,
     /// What the cache may be used for. Default: everything.
@@ -45,6 +48,9 @@ pub struct BuildRequest {
     pub network: Network,
     /// Entitlement for `RUN --security=insecure`. Default: no.
     pub allow_insecure: bool,
+    /// Entitlement for `RUN --network=host`; not needed where [`BuildRequest::network`] is the host's.
+    /// Default: no.
+    pub allow_host_network: bool,
     /// Times after this second (since 1970) are written as this second. Default: 0.
     pub source_date_epoch: Option<i64>,
     /// How much is done at once, at least 1. Default: the number of processors.
@@ -74,11 +80,13 @@ impl BuildRequest {
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             platform: Platform::host(),
+            platform_is_given: false,
             build_platform: Platform::host(),
             cache: CachePolicy::default(),
             pull: PullPolicy::default(),
             network: Network::default(),
             allow_insecure: false,
+            allow_host_network: false,
             source_date_epoch: None,
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             tags: Vec::new(),

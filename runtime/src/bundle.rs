@@ -152,7 +152,7 @@ pub struct Stdio {
 pub struct Process {
     /// The program and its arguments. A program without `/` is looked for in `PATH`.
     pub args: Vec<OsString>,
-    /// Environment; a later value of a name wins. `PATH`, `HOME`, `HOSTNAME` and (with a
+    /// Environment, in this order; a later value of a name wins. `PATH`, `HOME` and (with a
     /// terminal) `TERM` are added where they are missing.
     pub env: Vec<(OsString, OsString)>,
     /// Working directory, made if absent (default `/`).
@@ -317,7 +317,7 @@ impl Bundle {
             owned_stdio: [false; 3],
             terminal_size: self.process.terminal.map(|size| (size.rows, size.columns)),
             may_set_groups: true,
-            process: plan_process(self.process, self.hostname.as_deref())?,
+            process: plan_process(self.process)?,
             hostname: self.hostname,
         };
         Ok(ValidBundle {
@@ -397,7 +397,7 @@ fn plan_files(etc: EtcFiles) -> Vec<PlannedFile> {
     .collect()
 }
 
-fn plan_process(process: Process, hostname: Option<&str>) -> Result<PlannedProcess, BundleError> {
+fn plan_process(process: Process) -> Result<PlannedProcess, BundleError> {
     if process
         .args
         .first()
@@ -409,7 +409,7 @@ fn plan_process(process: Process, hostname: Option<&str>) -> Result<PlannedProce
         check_no_nul("argument", argument)?;
     }
     Ok(PlannedProcess {
-        env: plan_env(&process, hostname)?,
+        env: plan_env(&process)?,
         args: process.args.into_iter().map(OsText::from).collect(),
         cwd: absolute("working directory", process.cwd)?,
         user: process.user,
@@ -425,16 +425,10 @@ fn plan_process(process: Process, hostname: Option<&str>) -> Result<PlannedProce
 }
 
 /// `HOME` is not here: it is known only once the image's passwd file has been read.
-fn plan_env(process: &Process, hostname: Option<&str>) -> Result<Vec<OsText>, BundleError> {
-    let mut env: BTreeMap<&OsStr, &OsStr> = BTreeMap::new();
-    env.insert(OsStr::new("PATH"), OsStr::new(DEFAULT_PATH));
-    if let Some(hostname) = hostname {
-        env.insert(OsStr::new("HOSTNAME"), OsStr::new(hostname));
-    }
-    if process.terminal.is_some() {
-        env.insert(OsStr::new("TERM"), OsStr::new("xterm"));
-    }
-    for (name, value) in &process.env {
+fn plan_env(process: &Process) -> Result<Vec<OsText>, BundleError> {
+    // Name, and where it stands last.
+    let mut last: BTreeMap<&OsStr, usize> = BTreeMap::new();
+    for (place, (name, value)) in process.env.iter().enumerate() {
         check_no_nul("variable", name)?;
         check_no_nul("variable", value)?;
         if name.is_empty() || name.as_bytes().contains(&b'=') {
@@ -442,15 +436,25 @@ fn plan_env(process: &Process, hostname: Option<&str>) -> Result<Vec<OsText>, Bu
                 name.to_string_lossy().into_owned(),
             ));
         }
-        env.insert(name, value);
+        last.insert(name, place);
     }
+    let terminal = process.terminal.is_some().then_some(("TERM", "xterm"));
+    let missing = [("PATH", DEFAULT_PATH)]
+        .into_iter()
+        .chain(terminal)
+        .filter(|(name, _)| !last.contains_key(OsStr::new(name)))
+        .map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+    let given = process.env.iter().enumerate();
+    let given = given
+        .filter(|(place, (name, _))| last.get(name.as_os_str()) == Some(place))
+        .map(|(_, (name, value))| (name.as_os_str(), value.as_os_str()));
     let line = |(name, value): (&OsStr, &OsStr)| {
         let mut line = name.to_os_string();
         line.push("=");
         line.push(value);
         OsText::from(line)
     };
-    Ok(env.into_iter().map(line).collect())
+    Ok(missing.chain(given).map(line).collect())
 }
 
 fn check_no_nul(what: &'static str, text: &OsStr) -> Result<(), BundleError> {
@@ -540,7 +544,6 @@ mod tests {
     #[test]
     fn the_environment_has_each_name_once_and_the_last_value() {
         let mut bundle = bundle(&["true"]);
-        bundle.hostname = Some("box".into());
         bundle.process.env = [("B", "1"), ("A", "2"), ("B", "3")]
             .map(|(n, v)| (n.into(), v.into()))
             .to_vec();
@@ -552,15 +555,7 @@ mod tests {
             .iter()
             .map(|line| line.as_os_str().to_str().unwrap())
             .collect();
-        assert_eq!(
-            env,
-            [
-                "A=2",
-                "B=3",
-                "HOSTNAME=box",
-                &format!("PATH={DEFAULT_PATH}")
-            ]
-        );
+        assert_eq!(env, [&format!("PATH={DEFAULT_PATH}"), "A=2", "B=3"]);
     }
 
     #[test]

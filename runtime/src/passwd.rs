@@ -123,7 +123,7 @@ fn fields(text: &[u8]) -> impl Iterator<Item = std::str::Split<'_, char>> {
 }
 
 /// Looks `spec` up in the bytes of a passwd and a group file (empty where the image has none).
-/// A name wins over the same text read as a number, as Docker has it.
+/// A number is never a name, as Docker has it.
 ///
 /// # Errors
 /// A name that neither file knows and that is no number.
@@ -134,19 +134,16 @@ pub fn resolve(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Result<ResolvedU
         spec.user.as_str()
     };
     let number = wanted.parse::<u32>().ok();
-    let line = passwd_lines(passwd)
-        .find(|line| line.name == wanted)
-        .or_else(|| passwd_lines(passwd).find(|line| Some(line.uid) == number));
+    let line = passwd_lines(passwd).find(|line| match number {
+        Some(uid) => line.uid == uid,
+        None => line.name == wanted,
+    });
     let mut user = match (&line, number) {
         (Some(line), _) => ResolvedUser {
             uid: line.uid,
             gid: line.gid,
             groups: Vec::new(),
-            home: if line.home.is_empty() {
-                "/".into()
-            } else {
-                line.home.into()
-            },
+            home: line.home.into(),
         },
         (None, Some(uid)) => {
             let home = if uid == 0 { "/root" } else { "/" };
@@ -180,10 +177,12 @@ pub fn resolve(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Result<ResolvedU
 /// # Errors
 /// A name that the file does not know and that is no number.
 pub fn resolve_group(wanted: &str, group: &[u8]) -> Result<u32, UserError> {
+    if let Ok(gid) = wanted.parse() {
+        return Ok(gid);
+    }
     group_lines(group)
         .find(|line| line.name == wanted)
         .map(|line| line.gid)
-        .or_else(|| wanted.parse().ok())
         .ok_or_else(|| UserError::NoSuchGroup(wanted.to_owned()))
 }
 
@@ -254,10 +253,10 @@ mod tests {
             ("33", 33, 33, &[4], "/var/www"),
             ("web:staff", 33, 50, &[], "/var/www"),
             ("web:99", 33, 99, &[], "/var/www"),
-            // A name that looks like a number is a name first.
-            ("1000", 7, 8, &[], "/odd"),
+            // A number is no name, even where there is a user of that name.
+            ("1000", 1000, 1001, &[4, 50], "/home/thousand"),
             ("4242", 4242, 0, &[], "/"),
-            ("nohome", 12, 12, &[], "/"),
+            ("nohome", 12, 12, &[], ""),
         ];
         for (spec, uid, gid, groups, home) in rows {
             let user = resolve(&spec.parse().unwrap(), PASSWD, GROUP).unwrap();

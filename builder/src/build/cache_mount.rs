@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use wythe_layers::spec::Digest;
 use wythe_layers::tree::{Applier, ApplyOptions, Dir, EntryKind, EntryPath, Name, RootDir};
 
+use super::keys::origin;
 use super::materials;
 use super::mounts::{Held, Prepared, access, clean, context_layer};
 use super::session::Session;
 use super::stage::Worker;
 use crate::parse::CacheSharing;
 use crate::path::display;
-use crate::plan::{FileSource, StepMount};
+use crate::plan::{CacheRoot, FileSource, StepMount};
 use crate::{Error, MountSource, ProcessMount, Result};
 
 /// A directory of the store that outlives the build, one for each id.
@@ -35,16 +36,23 @@ pub(super) fn prepare(
         writable,
         from,
         source,
-        mode,
-        uid,
-        gid,
+        made,
     } = mount
     else {
         return Ok(());
     };
     let session = worker.session;
     let namespace = session.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-    let full = format!("{}\0{id}", namespace.map_or("", String::as_str));
+    let mut full = format!("{}\0{id}", namespace.map_or("", String::as_str));
+    // What a cache began as tells it from others of its name, as with BuildKit.
+    if let Some(from) = from {
+        full.push_str(&format!("\0{} {source}", origin(from, worker.stages)));
+    }
+    // A directory that the source has keeps its owner and mode.
+    let made = made.filter(|_| source == "/");
+    if let Some(CacheRoot { mode, uid, gid }) = made {
+        full.push_str(&format!("\0{mode:o} {uid}:{gid}"));
+    }
     let directory = session
         .store
         .root()
@@ -53,14 +61,8 @@ pub(super) fn prepare(
     let (slot, lock) = lock_slot(session, &directory, *sharing)?;
     let data = slot.join("data");
     if !data.exists() {
-        make_cache(
-            worker,
-            &slot,
-            &data,
-            from.as_ref(),
-            source,
-            (*mode, *uid, *gid),
-        )?;
+        let from = from.as_ref().map(|from| (from, source.as_str()));
+        make_cache(worker, &slot, &data, from, made)?;
     }
     let subpath = if from.is_none() {
         clean(source)?
@@ -141,18 +143,20 @@ fn make_cache(
     worker: &Worker<'_>,
     slot: &Path,
     data: &Path,
-    from: Option<&FileSource>,
-    source: &str,
-    (mode, uid, gid): (u32, u32, u32),
+    from: Option<(&FileSource, &str)>,
+    made: Option<CacheRoot>,
 ) -> Result<()> {
     // Made beside its place, so that one that is there is whole.
     let fresh = tempfile::tempdir_in(slot).map_err(Error::io("create a directory in", slot))?;
-    if let Some(from) = from {
-        seed(worker, fresh.path(), from, source)?;
-    }
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(fresh.path(), permissions)
-        .map_err(Error::io("set the mode of", fresh.path()))?;
+    let seeded = match from {
+        Some((from, source)) => seed(worker, fresh.path(), from, source)?,
+        None => None,
+    };
+    let CacheRoot { mode, uid, gid } = made.or(seeded).unwrap_or(CacheRoot {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    });
     if (uid, gid) != (0, 0) {
         // Where only one id is to be had, the directory is that one's, and usable as it is.
         match std::os::unix::fs::chown(fresh.path(), Some(uid), Some(gid)) {
@@ -160,6 +164,10 @@ fn make_cache(
             Err(error) => tracing::debug!(%error, uid, gid, "cache mount keeps its owner"),
         }
     }
+    // After the owner: changing that takes bits away.
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(fresh.path(), permissions)
+        .map_err(Error::io("set the mode of", fresh.path()))?;
     // A plain rename would replace an empty directory that someone else mounts already.
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, fresh.path(), CWD, data, RenameFlags::NOREPLACE) {
@@ -173,8 +181,14 @@ fn make_cache(
     }
 }
 
-/// Fills a new cache with the files of a stage or context.
-fn seed(worker: &Worker<'_>, into: &Path, from: &FileSource, source: &str) -> Result<()> {
+/// Fills a new cache with the files of a stage or context; gives what the source says of the
+/// directory itself.
+fn seed(
+    worker: &Worker<'_>,
+    into: &Path,
+    from: &FileSource,
+    source: &str,
+) -> Result<Option<CacheRoot>> {
     let session = worker.session;
     let (stack, top) = match from {
         FileSource::Stage(stage) => {
@@ -218,5 +232,9 @@ fn seed(worker: &Worker<'_>, into: &Path, from: &FileSource, source: &str) -> Re
         }
     }
     applier.finish()?;
-    Ok(())
+    Ok(stack.lookup(&top)?.map(|found| CacheRoot {
+        mode: found.entry.mode,
+        uid: found.entry.uid,
+        gid: found.entry.gid,
+    }))
 }

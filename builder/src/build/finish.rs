@@ -2,7 +2,7 @@
 
 use wythe_layers::image;
 use wythe_layers::layer::Purpose;
-use wythe_layers::spec::{DiffId, Digest, History, ImageConfig, ImageId, Raw};
+use wythe_layers::spec::{DiffId, Digest, History, ImageConfig, ImageId, Platform, Raw};
 
 use super::bases::{self, Unpack};
 use super::materials::{self, bottom};
@@ -73,11 +73,31 @@ fn final_config(
     config
         .extra
         .retain(|name, _| !NOT_INHERITED.contains(&name.as_str()));
+    if session.request.platform_is_given {
+        set_platform(&mut config, &session.request.platform);
+    }
     config.created = Some(created.clone());
     let labels = session.request.labels.clone();
     config.config.labels.extend(labels);
     (config.history, config.rootfs.diff_ids) = steps(session, stages, &created);
     config
+}
+
+/// What was asked for, also where the final stage is one of another platform. Of a base of the same
+/// architecture the parts that nobody asked for stay.
+fn set_platform(config: &mut ImageConfig, platform: &Platform) {
+    let is_same = config.os == platform.os && config.architecture == platform.architecture;
+    config.os.clone_from(&platform.os);
+    config.architecture.clone_from(&platform.architecture);
+    if platform.variant.is_some() || !is_same {
+        config.variant.clone_from(&platform.variant);
+    }
+    if platform.os_version.is_some() || !is_same {
+        config.os_version.clone_from(&platform.os_version);
+    }
+    if !platform.os_features.is_empty() {
+        config.os_features.clone_from(&platform.os_features);
+    }
 }
 
 /// The base's history and layers, then those of each step of the stages on the way up. A step that

@@ -192,13 +192,7 @@ fn push_mount(
             key.push("bind", format!("{target} writable {writable}"));
             key.push("source", source.as_str());
             match from {
-                FileSource::Stage(stage) => {
-                    let layers = stages.get(*stage).and_then(Option::as_ref);
-                    key.push(
-                        "from",
-                        layers.map_or_else(String::new, |s| chain(&s.layers)),
-                    );
-                }
+                FileSource::Stage(_) => key.push("from", origin(from, stages)),
                 FileSource::Context | FileSource::Named(_) => {
                     let place = Place::Context(session.context(from)?);
                     let step = super::mounts::as_copy(from, source);
@@ -209,13 +203,55 @@ fn push_mount(
             }
         }
         StepMount::Cache {
-            id, target, source, ..
-        } => key.push("cache", format!("{id} {target} {source}")),
-        StepMount::Tmpfs { target, .. } => key.push("tmpfs", target.as_str()),
+            id,
+            target,
+            source,
+            writable,
+            from,
+            ..
+        } => {
+            key.push("cache", format!("{id} {target} {source} {writable}"));
+            if let Some(from) = from {
+                key.push("from", origin(from, stages));
+            }
+        }
+        StepMount::Tmpfs {
+            target,
+            writable,
+            size_bytes,
+        } => key.push("tmpfs", format!("{target} {writable} {size_bytes:?}")),
         StepMount::Secret {
-            id, target, env, ..
-        } => key.push("secret", format!("{id} {target:?} {env:?}")),
-        StepMount::Ssh { id, target, .. } => key.push("ssh", format!("{id} {target}")),
+            id,
+            target,
+            env,
+            mode,
+            uid,
+            gid,
+            ..
+        } => key.push(
+            "secret",
+            format!("{id} {target:?} {env:?} {mode:o} {uid}:{gid}"),
+        ),
+        StepMount::Ssh {
+            id,
+            target,
+            mode,
+            uid,
+            gid,
+            ..
+        } => key.push("ssh", format!("{id} {target} {mode:o} {uid}:{gid}")),
     }
     Ok(true)
+}
+
+/// Names what a mount shows: a stage by its layers, a context by its name.
+pub(super) fn origin(from: &FileSource, stages: &[Option<StageResult>]) -> String {
+    match from {
+        FileSource::Stage(stage) => {
+            let stage = stages.get(*stage).and_then(Option::as_ref);
+            stage.map_or_else(String::new, |stage| chain(&stage.layers))
+        }
+        FileSource::Context => "context".to_owned(),
+        FileSource::Named(name) => format!("context {name}"),
+    }
 }

@@ -51,7 +51,6 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
             access: Access::ReadOnly,
         });
     }
-    let mut has_agent = false;
     for mount in &step.mounts {
         match mount {
             StepMount::Bind {
@@ -61,22 +60,19 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
                 writable,
             } => bind(worker, from, source, target, *writable, &mut prepared)?,
             StepMount::Cache { .. } => cache_mount::prepare(worker, mount, &mut prepared)?,
-            StepMount::Tmpfs { target, size_bytes } => prepared.mounts.push(ProcessMount {
+            StepMount::Tmpfs {
+                target,
+                writable,
+                size_bytes,
+            } => prepared.mounts.push(ProcessMount {
                 target: target.clone(),
                 source: MountSource::Tmpfs {
                     size_bytes: *size_bytes,
                 },
-                access: Access::ReadWrite,
+                access: access(*writable),
             }),
             StepMount::Secret { .. } => secret(worker.session, mount, &mut prepared)?,
-            StepMount::Ssh { .. } => {
-                if let Some(target) = agent(worker.session, mount, &mut prepared)?
-                    && !has_agent
-                {
-                    has_agent = true;
-                    prepared.env.push(format!("SSH_AUTH_SOCK={target}"));
-                }
-            }
+            StepMount::Ssh { .. } => agent(worker.session, mount, &mut prepared)?,
         }
     }
     Ok(prepared)
@@ -224,6 +220,9 @@ fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> 
                 id: id.clone(),
             });
         }
+        if let Some(name) = env {
+            prepared.env.push(format!("{name}="));
+        }
         return Ok(());
     };
     if let Some(name) = env {
@@ -245,12 +244,8 @@ fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> 
     Ok(())
 }
 
-/// Forwards an agent; gives the socket's path in the root.
-fn agent(
-    session: &Session<'_>,
-    mount: &StepMount,
-    prepared: &mut Prepared,
-) -> Result<Option<String>> {
+/// Forwards an agent.
+fn agent(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
     let StepMount::Ssh {
         id,
         target,
@@ -260,7 +255,7 @@ fn agent(
         gid,
     } = mount
     else {
-        return Ok(None);
+        return Ok(());
     };
     let Some(path) = session.request.ssh.get(id) else {
         if *required {
@@ -269,7 +264,7 @@ fn agent(
                 id: id.clone(),
             });
         }
-        return Ok(None);
+        return Ok(());
     };
     prepared.mounts.push(ProcessMount {
         target: target.clone(),
@@ -281,5 +276,5 @@ fn agent(
         },
         access: Access::ReadWrite,
     });
-    Ok(Some(target.clone()))
+    Ok(())
 }

@@ -488,6 +488,25 @@ fn mounts_show_contexts_stages_secrets_and_caches_and_are_no_part_of_the_layer()
 }
 
 #[test]
+fn entitlements_have_to_be_given() {
+    let bench = Bench::new();
+    for (flag, named) in [
+        ("--network=host", "network.host"),
+        ("--security=insecure", "security.insecure"),
+    ] {
+        let refused = bench.fails(&format!("FROM scratch\nRUN {flag} true\n"));
+        let expected = format!("{named} is not allowed; allow it with --allow {named}");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    let mut request = bench.request("FROM scratch\nRUN --network=host env A /f\n");
+    request.allow_host_network = true;
+    bench.builder().build(&request).unwrap();
+    request.allow_host_network = false;
+    request.network = crate::Network::Host;
+    bench.builder().build(&request).unwrap();
+}
+
+#[test]
 fn two_builders_may_use_one_store_at_once() {
     let bench = Bench::new();
     for number in 0..20 {

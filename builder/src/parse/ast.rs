@@ -4,12 +4,11 @@
 //! fixed by the grammar (flags with a closed set of values, durations) is already parsed. Order is
 //! the order of the file everywhere.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::mount::RunMount;
 use super::span::{SourceText, Span, Spanned, Word};
-use super::stages::Stages;
+use super::stages::Stage;
 use super::{Diagnostic, stages};
 
 /// A parsed Dockerfile: at least one instruction.
@@ -29,7 +28,7 @@ pub struct Dockerfile {
 impl Dockerfile {
     /// The stages, each from its `FROM` to the next one.
     #[must_use]
-    pub fn stages(&self) -> Stages<'_> {
+    pub fn stages(&self) -> Vec<Stage<'_>> {
         stages::split(&self.instructions)
     }
 
@@ -148,13 +147,13 @@ impl Heredoc {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstructionKind {
     /// `FROM`
-    From(Box<From>),
+    From(From),
     /// `RUN`
     Run(Run),
     /// `COPY`
-    Copy(Box<Copy>),
+    Copy(Copy),
     /// `ADD`
-    Add(Box<Add>),
+    Add(Add),
     /// `ENV`: keys and values are both expanded.
     Env(Vec<Pair>),
     /// `LABEL`: keys and values are both expanded.
@@ -320,8 +319,8 @@ pub enum TransferSource {
 pub struct InlineFile {
     /// File name: the delimiter.
     pub name: String,
-    /// Content, leading tabs already off where `<<-` asked for it. Several files may share one.
-    pub content: Arc<str>,
+    /// Content, leading tabs already off where `<<-` asked for it.
+    pub content: String,
     /// Whether variables in the content are expanded ([`Expander::heredoc`](super::Expander::heredoc)).
     pub expand: bool,
     /// The place of the `<<` word.
@@ -380,7 +379,7 @@ pub enum Healthcheck {
     /// `NONE`: switches an inherited check off.
     None,
     /// `CMD …`.
-    Command(Box<HealthcheckCommand>),
+    Command(HealthcheckCommand),
 }
 
 /// `HEALTHCHECK CMD`. A duration of zero means "as inherited", as does `None`.

@@ -6,12 +6,6 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::span::{SourceText, Span};
 
-/// A message, label or hint is cut after so many bytes: it may quote a word of any length.
-const MAX_TEXT_BYTES: usize = 600;
-
-/// Of a place that is longer, in lines, only the first line is shown.
-const MAX_SHOWN_LINES: usize = 40;
-
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -72,7 +66,7 @@ impl Diagnostic {
         Self {
             severity,
             rule: None,
-            message: bounded(message),
+            message: message.into(),
             labels: vec![Label {
                 span,
                 text: String::new(),
@@ -86,7 +80,7 @@ impl Diagnostic {
     #[must_use]
     pub fn expected(mut self, text: impl Into<String>) -> Self {
         if let Some(first) = self.labels.first_mut() {
-            first.text = bounded(text);
+            first.text = text.into();
         }
         self
     }
@@ -96,7 +90,7 @@ impl Diagnostic {
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label {
             span,
-            text: bounded(text),
+            text: text.into(),
         });
         self
     }
@@ -104,14 +98,14 @@ impl Diagnostic {
     /// Adds background.
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(bounded(text));
+        self.notes.push(text.into());
         self
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, text: impl Into<String>) -> Self {
-        self.hint = Some(bounded(text));
+        self.hint = Some(text.into());
         self
     }
 
@@ -145,23 +139,17 @@ impl Diagnostic {
             Some(rule) => title.id(rule),
             None => title,
         };
-        // Only the lines that are shown: the renderer looks at every line that it is given.
-        let spans = || self.labels.iter().map(|label| shown(source, label.span));
-        let first = spans().map(|span| span.start).min().unwrap_or(0);
-        let last = spans().map(|span| span.end).max().unwrap_or(0);
-        let lines = source.whole_lines(Span::new(first, last));
-        let text = source.slice(lines);
-        let mut snippet = Snippet::source(text)
+        let mut snippet = Snippet::source(source.text())
             .path(source.name())
-            .line_start(source.lines(lines).0)
+            .line_start(1)
             .fold(true);
-        for (at, (label, span)) in self.labels.iter().zip(spans()).enumerate() {
+        for (at, label) in self.labels.iter().enumerate() {
             let kind = if at == 0 {
                 AnnotationKind::Primary
             } else {
                 AnnotationKind::Context
             };
-            let annotation = kind.span(span.start - lines.start..span.end - lines.start);
+            let annotation = kind.span(visible(source.text(), label.span));
             snippet = snippet.annotation(if label.text.is_empty() {
                 annotation
             } else {
@@ -201,19 +189,8 @@ impl Diagnostic {
     }
 }
 
-/// What is too long ends in an ellipsis.
-pub(super) fn bounded(text: impl Into<String>) -> String {
-    let mut text = text.into();
-    if text.len() > MAX_TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
-        text.push('…');
-    }
-    text
-}
-
-/// A range the renderer can show: inside the text, and not too many lines.
-fn shown(source: &SourceText, span: Span) -> Span {
-    let text = source.text();
+/// A range the renderer can show: inside the text, and on one line unless it must span several.
+fn visible(text: &str, span: Span) -> std::ops::Range<usize> {
     let mut end = span.end.min(text.len());
     let mut start = span.start.min(end);
     while !text.is_char_boundary(start) {
@@ -222,14 +199,7 @@ fn shown(source: &SourceText, span: Span) -> Span {
     while !text.is_char_boundary(end) {
         end += 1;
     }
-    let span = Span::new(start, end);
-    let (first, last) = source.lines(span);
-    if last - first < MAX_SHOWN_LINES {
-        return span;
-    }
-    let first_line = source.whole_lines(Span::new(start, start));
-    let shortened = source.slice(Span::new(start, first_line.end)).trim_end();
-    Span::new(start, start + shortened.len())
+    start..end
 }
 
 /// A Dockerfile that cannot be used, with every reason found.

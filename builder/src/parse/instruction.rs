@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Diagnostic;
@@ -24,7 +23,7 @@ use super::{duration, expand};
 
 /// One line with its here-documents, on its way to becoming an [`Instruction`].
 pub(super) struct Source<'a> {
-    pub(super) line: &'a LogicalLine<'a>,
+    pub(super) line: &'a LogicalLine,
     pub(super) heredocs: &'a [Heredoc],
     /// From the keyword to the end of the last here-document.
     pub(super) span: Span,
@@ -73,10 +72,10 @@ impl Builder<'_> {
             return Err(self.unknown());
         };
         Ok(match name {
-            "FROM" => InstructionKind::From(Box::new(self.from()?)),
+            "FROM" => InstructionKind::From(self.from()?),
             "RUN" => InstructionKind::Run(self.run()?),
-            "COPY" => InstructionKind::Copy(Box::new(self.copy()?)),
-            "ADD" => InstructionKind::Add(Box::new(self.add()?)),
+            "COPY" => InstructionKind::Copy(self.copy()?),
+            "ADD" => InstructionKind::Add(self.add()?),
             "ENV" => InstructionKind::Env(self.pairs(name)?),
             "LABEL" => InstructionKind::Label(self.pairs(name)?),
             "ARG" => InstructionKind::Arg(self.arg()?),
@@ -94,7 +93,7 @@ impl Builder<'_> {
         })
     }
 
-    fn line(&self) -> &LogicalLine<'_> {
+    fn line(&self) -> &LogicalLine {
         self.source.line
     }
 
@@ -223,8 +222,7 @@ impl Builder<'_> {
             platform: flags.text("platform"),
             description: stage
                 .as_ref()
-                .and_then(|stage| descriptions(self.comments).remove(stage.value.as_str()))
-                .map(str::to_owned),
+                .and_then(|stage| describe(self.comments, &stage.value)),
             name: stage,
             written_as: name.map(|(keyword, name)| (slice(keyword), slice(name))),
         })
@@ -307,11 +305,11 @@ impl Builder<'_> {
             ));
         }
         // Two bodies of one name: the last one counts for both.
-        let bodies: BTreeMap<&str, Arc<str>> = self
+        let bodies: BTreeMap<&str, &Heredoc> = self
             .source
             .heredocs
             .iter()
-            .map(|body| (body.name.as_str(), body.text().into()))
+            .map(|body| (body.name.as_str(), body))
             .collect();
         let sources = words
             .into_iter()
@@ -320,7 +318,7 @@ impl Builder<'_> {
                 Some(opening) => TransferSource::Inline(InlineFile {
                     content: bodies
                         .get(opening.name.as_str())
-                        .cloned()
+                        .map(|body| body.text())
                         .unwrap_or_default(),
                     name: opening.name,
                     expand: opening.expand,
@@ -441,7 +439,6 @@ impl Builder<'_> {
         if words.is_empty() {
             return Err(self.at_least_one("ARG"));
         }
-        let descriptions = descriptions(self.comments);
         words
             .iter()
             .map(|word| {
@@ -452,9 +449,7 @@ impl Builder<'_> {
                 let cut = at.map_or(word.end, |at| word.start + at);
                 let name = self.source.word(&(word.start..cut));
                 Ok(ArgDeclaration {
-                    description: descriptions
-                        .get(name.value.as_str())
-                        .map(|text| (*text).to_owned()),
+                    description: describe(self.comments, &name.value),
                     name,
                     default: at.map(|_| self.source.word(&(cut + 1..word.end))),
                 })
@@ -538,14 +533,14 @@ impl Builder<'_> {
         if empty {
             return Err(self.error("Missing command after HEALTHCHECK CMD"));
         }
-        Ok(Healthcheck::Command(Box::new(HealthcheckCommand {
+        Ok(Healthcheck::Command(HealthcheckCommand {
             command,
             interval: interval(&flags, "interval")?,
             timeout: interval(&flags, "timeout")?,
             start_period: interval(&flags, "start-period")?,
             start_interval: interval(&flags, "start-interval")?,
             retries: retries(&flags)?,
-        })))
+        }))
     }
 
     fn onbuild(&self) -> Result<Onbuild, Diagnostic> {
@@ -596,12 +591,12 @@ impl Builder<'_> {
     }
 }
 
-/// What comments `# <name> <text>` say about names; the first one of a name counts.
-fn descriptions(comments: &[String]) -> BTreeMap<&str, &str> {
-    let parts = comments.iter().rev();
-    parts
-        .filter_map(|comment| comment.split_once(' '))
-        .collect()
+/// What a comment `# <name> <text>` says about `name`.
+fn describe(comments: &[String], name: &str) -> Option<String> {
+    comments
+        .iter()
+        .find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
+        .map(str::to_owned)
 }
 
 fn invalid_choice(value: &Word, message: String, choices: &[&str]) -> Diagnostic {

@@ -5,7 +5,6 @@
 //! vanish; here-document bodies are read on demand, because only the instruction knows whether
 //! `<<` opens one.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Diagnostic;
@@ -15,12 +14,10 @@ use super::span::{SourceText, Span};
 
 /// One instruction's text with its line breaks joined.
 #[derive(Debug)]
-pub(super) struct LogicalLine<'a> {
-    /// The joined text, leading blanks of the first line gone; the source's own where there was
-    /// nothing to join.
-    pub(super) text: Cow<'a, str>,
-    /// Where the pieces of `text` behind the first one come from: (offset in text, offset in
-    /// source), ascending.
+pub(super) struct LogicalLine {
+    /// The joined text, leading blanks of the first line gone.
+    pub(super) text: String,
+    /// Where pieces of `text` come from: (offset in text, offset in source), ascending.
     segments: Vec<(usize, usize)>,
     /// Source range from the first byte to the end of the last physical line.
     pub(super) span: Span,
@@ -32,13 +29,15 @@ pub(super) struct LogicalLine<'a> {
     pub(super) empty_continuation: Option<Span>,
 }
 
-impl LogicalLine<'_> {
+impl LogicalLine {
     fn source_offset(&self, at: usize) -> usize {
-        let behind = self.segments.partition_point(|(logical, _)| *logical <= at);
-        behind
-            .checked_sub(1)
-            .and_then(|index| self.segments.get(index))
-            .map_or(self.span.start + at, |(logical, source)| {
+        let index = self
+            .segments
+            .partition_point(|(logical, _)| *logical <= at)
+            .saturating_sub(1);
+        self.segments
+            .get(index)
+            .map_or(self.span.start, |(logical, source)| {
                 source + at.saturating_sub(*logical)
             })
     }
@@ -125,7 +124,7 @@ impl<'a> LineReader<'a> {
     ///
     /// # Errors
     /// A bad or repeated directive. Reading may go on after it.
-    pub(super) fn logical(&mut self) -> Option<Result<LogicalLine<'a>, Diagnostic>> {
+    pub(super) fn logical(&mut self) -> Option<Result<LogicalLine, Diagnostic>> {
         loop {
             let range = self.physical()?;
             let line = self.slice(&range);
@@ -160,10 +159,10 @@ impl<'a> LineReader<'a> {
         first_end: usize,
         kept: usize,
         mut continues: bool,
-    ) -> LogicalLine<'a> {
+    ) -> LogicalLine {
         let mut line = LogicalLine {
-            text: Cow::Borrowed(self.slice(&(start..start + kept))),
-            segments: Vec::new(),
+            text: self.slice(&(start..start + kept)).to_owned(),
+            segments: vec![(0, start)],
             span: Span::new(start, first_end),
             number: self.number,
             comments: std::mem::take(&mut self.comments),
@@ -183,7 +182,7 @@ impl<'a> LineReader<'a> {
             let (kept, goes_on) = self.without_continuation(piece);
             continues = goes_on;
             line.segments.push((line.text.len(), range.start));
-            line.text.to_mut().push_str(kept);
+            line.text.push_str(kept);
             line.span.end = range.end;
         }
         line

@@ -42,7 +42,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn split(line: &LogicalLine<'_>, range: &Range<usize>, escape: char) -> Self {
+    pub(super) fn split(line: &LogicalLine, range: &Range<usize>, escape: char) -> Self {
         let (keyword, rest) = split_first(line, &line.trim(range));
         let (flags, arguments) = match rest {
             Some(rest) => {
@@ -51,10 +51,8 @@ impl Parts {
             }
             None => (Vec::new(), keyword.end..keyword.end),
         };
-        let written = line.slice(&keyword);
-        let name = KEYWORDS
-            .into_iter()
-            .find(|name| name.eq_ignore_ascii_case(written));
+        let upper = line.slice(&keyword).to_ascii_uppercase();
+        let name = KEYWORDS.into_iter().find(|name| *name == upper);
         Self {
             keyword,
             name,
@@ -64,12 +62,12 @@ impl Parts {
         }
     }
 
-    fn is_json(&self, line: &LogicalLine<'_>) -> bool {
+    fn is_json(&self, line: &LogicalLine) -> bool {
         !matches!(json::read(line.slice(&self.arguments)), JsonForm::NotJson)
     }
 
     /// Here-documents that the line opens, if this instruction takes any.
-    pub(super) fn openings(&self, line: &LogicalLine<'_>) -> Vec<heredoc::Opening> {
+    pub(super) fn openings(&self, line: &LogicalLine) -> Vec<heredoc::Opening> {
         if !line.text.contains("<<") {
             return Vec::new();
         }

@@ -23,8 +23,8 @@ pub(super) fn apply(
         InstructionKind::Env(pairs) => {
             let pairs = expand_pairs(pairs, words)?;
             for (name, value) in &pairs {
-                config.set_env(name, value);
-                state.later_args.remove(name);
+                state.config.config.set_env(name, value);
+                state.set_variable(name, value);
             }
             history::pairs("ENV", &pairs)
         }
@@ -98,6 +98,9 @@ fn stop_signal(state: &mut StageState, word: &Word, words: &Words<'_>) -> Result
 }
 
 fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<String> {
+    // The history has them in the order of the words as they are written.
+    let mut list: Vec<&Word> = list.iter().collect();
+    list.sort_by(|one, other| one.value.cmp(&other.value));
     let mut ports = Vec::new();
     for word in list {
         for spec in words.expand_many(word)? {
@@ -168,7 +171,7 @@ fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
         start_period,
         start_interval,
         retries,
-    } = &**check;
+    } = check;
     let nanoseconds = |duration: &Option<Duration>| {
         duration.map_or(0, |duration| {
             i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)

@@ -140,12 +140,12 @@ pub(crate) enum StepMount {
         writable: bool,
         from: Option<FileSource>,
         source: String,
-        mode: u32,
-        uid: u32,
-        gid: u32,
+        /// Of a new cache, where any of it was given.
+        made: Option<CacheRoot>,
     },
     Tmpfs {
         target: String,
+        writable: bool,
         size_bytes: Option<u64>,
     },
     Secret {
@@ -166,6 +166,14 @@ pub(crate) enum StepMount {
         uid: u32,
         gid: u32,
     },
+}
+
+/// The directory of a new cache mount.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CacheRoot {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// `COPY` and `ADD`.

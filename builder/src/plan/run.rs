@@ -1,10 +1,10 @@
 //! `RUN`: the process, its environment and its mounts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::stage::{Place, StageState, Words};
 use super::stages::Planner;
-use super::{FileSource, RunStep, StepMount};
+use super::{CacheRoot, FileSource, RunStep, StepMount};
 use crate::parse::{Instruction, Mount, MountType, PROXY_ARGS, Run, RunScript, Span};
 use crate::path::absolute_from;
 use crate::{Error, Network, Result, Security};
@@ -35,13 +35,27 @@ impl StageState {
                     None => return Ok(None),
                 },
             };
-            mounts.push(self.mount(mount, from, mounts.len(), words, written.text.span)?);
+            mounts.push(self.mount(mount, from, words, written.text.span)?);
         }
+        // What lies below another mount goes on top of it, in whichever order they are written.
+        mounts.sort_by(|one, other| place(one).cmp(&place(other)));
+        let mut env = self.process_environment();
+        name_sockets(&mut mounts, &mut env);
         let request = planner.request;
         let network = match run.network {
             crate::parse::Network::Default => request.network,
             crate::parse::Network::None => Network::None,
-            crate::parse::Network::Host => Network::Host,
+            crate::parse::Network::Host
+                if request.allow_host_network || request.network == Network::Host =>
+            {
+                Network::Host
+            }
+            crate::parse::Network::Host => {
+                return Err(words.place.error(
+                    instruction.span,
+                    "network.host is not allowed; allow it with --allow network.host",
+                ));
+            }
         };
         let security = match run.security {
             crate::parse::Security::Sandbox => Security::Sandbox,
@@ -57,8 +71,8 @@ impl StageState {
         let hostname = request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME");
         Ok(Some(RunStep {
             args: command.args,
-            env: self.process_environment(words.environment),
-            proxy_env: self.proxy_environment(&request.build_args),
+            env,
+            proxy_env: Self::proxy_environment(&request.build_args),
             cwd: if cwd.is_empty() { "/" } else { cwd }.to_owned(),
             user: self.config.config.user.clone(),
             network,
@@ -69,44 +83,26 @@ impl StageState {
         }))
     }
 
-    /// The process's environment: the config's in its order, then arguments by name.
-    fn process_environment(&self, environment: &BTreeMap<String, String>) -> Vec<String> {
-        let is_hidden = |pair: &String| {
-            let name = pair.split_once('=').map_or(pair.as_str(), |(name, _)| name);
-            self.later_args.contains(name)
-        };
-        let mut list = self.config.config.env.clone();
-        list.retain(|pair| !is_hidden(pair));
-        let declared: BTreeSet<&String> = self.args.iter().map(|(name, _)| name).collect();
-        for name in declared {
-            let hides = self.later_args.contains(name);
-            if (hides || self.config.config.env_var(name).is_none())
-                && let Some(value) = environment.get(name)
-            {
-                list.push(format!("{name}={value}"));
-            }
-        }
-        list
+    fn process_environment(&self) -> Vec<String> {
+        let pair = |(name, value): &(String, String)| format!("{name}={value}");
+        self.environment.iter().map(pair).collect()
     }
 
-    /// Proxy arguments that were given and not declared: in both spellings.
-    fn proxy_environment(&self, given: &BTreeMap<String, String>) -> Vec<String> {
-        let mut list = Vec::new();
+    /// Proxy arguments that were given, in both spellings; they win over what the stage says.
+    fn proxy_environment(given: &BTreeMap<String, String>) -> Vec<String> {
+        let mut values = BTreeMap::new();
         for (name, value) in given {
             let lower = name.to_ascii_lowercase();
-            if !PROXY_ARGS.contains(&lower.as_str()) {
-                continue;
-            }
-            for spelling in [lower.to_ascii_uppercase(), lower] {
-                let declared = self.args.iter().any(|(known, _)| *known == spelling);
-                if !declared && self.config.config.env_var(&spelling).is_none() {
-                    list.push(format!("{spelling}={value}"));
-                }
+            if PROXY_ARGS.contains(&lower.as_str()) {
+                values.insert(lower, value);
             }
         }
-        list.sort();
-        list.dedup();
-        list
+        values.retain(|_, value| !value.is_empty());
+        let spellings = |(lower, value): (&String, &&String)| {
+            let upper = lower.to_ascii_uppercase();
+            [format!("{upper}={value}"), format!("{lower}={value}")]
+        };
+        values.iter().flat_map(spellings).collect()
     }
 
     fn command(&self, instruction: &Instruction, run: &Run, place: &Place<'_>) -> Result<Command> {
@@ -120,7 +116,7 @@ impl StageState {
             RunScript::File { name, content } => {
                 let path = format!("{SCRIPT_DIRECTORY}/{name}");
                 Command {
-                    args: vec![path.clone()],
+                    args: self.shell_form(path.clone()),
                     script: Some((path, content)),
                 }
             }
@@ -131,22 +127,19 @@ impl StageState {
         &self,
         mount: Mount,
         from: Option<FileSource>,
-        number: usize,
         words: &Words<'_>,
         span: Span,
     ) -> Result<StepMount> {
         let workdir = &self.config.config.working_dir;
         let target = |given: &Option<String>| -> Result<String> {
-            let text = given.as_deref().filter(|text| !text.is_empty());
-            let text = text.ok_or_else(|| words.place.error(span, "invalid mount: no target"))?;
-            match absolute_from(workdir, text) {
+            match absolute_from(workdir, given.as_deref().unwrap_or_default()) {
                 root if root == "/" => Err(words.place.error(span, "invalid mount target \"/\"")),
                 path => Ok(path),
             }
         };
         let source = absolute_from("/", mount.source.as_deref().unwrap_or("/"));
         let writable = !mount.read_only;
-        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let (mode, uid, gid) = (mount.mode, mount.uid, mount.gid);
         Ok(match mount.kind {
             MountType::Bind => StepMount::Bind {
                 from: from.unwrap_or(FileSource::Context),
@@ -155,37 +148,87 @@ impl StageState {
                 writable,
             },
             MountType::Cache => {
-                let target = target(&mount.target)?;
                 let id = mount.id.filter(|id| !id.is_empty());
+                // As it is written: a relative one is the same cache in every working directory.
+                let written = mount.target.as_deref().unwrap_or_default();
+                let given = mode.is_some() || uid.is_some() || gid.is_some();
                 StepMount::Cache {
-                    id: id.unwrap_or_else(|| target.clone()),
+                    id: id.unwrap_or_else(|| clean(written)),
                     sharing: mount.sharing,
-                    target,
+                    target: target(&mount.target)?,
                     writable,
                     from,
                     source,
-                    mode: mount.mode.unwrap_or(0o755),
-                    uid,
-                    gid,
+                    made: given.then(|| CacheRoot {
+                        mode: mode.unwrap_or(0o755),
+                        uid: uid.unwrap_or(0),
+                        gid: gid.unwrap_or(0),
+                    }),
                 }
             }
             MountType::Tmpfs => StepMount::Tmpfs {
                 target: target(&mount.target)?,
+                writable,
                 size_bytes: mount.size_bytes,
             },
             MountType::Secret => return secret(mount, workdir, words, span),
             MountType::Ssh => StepMount::Ssh {
                 id: mount.id.unwrap_or_else(|| "default".to_owned()),
+                // One without a target gets it once all sockets are known.
                 target: match &mount.target {
                     Some(path) => absolute_from(workdir, path),
-                    None => format!("/run/buildkit/ssh_agent.{number}"),
+                    None => String::new(),
                 },
                 required: mount.required,
-                mode: mount.mode.unwrap_or(0o600),
-                uid,
-                gid,
+                mode: mode.unwrap_or(0o600),
+                uid: uid.unwrap_or(0),
+                gid: gid.unwrap_or(0),
             },
         })
+    }
+}
+
+/// The order in which mounts are made: files by their targets, then secrets, then sockets.
+fn place(mount: &StepMount) -> (u8, &str) {
+    match mount {
+        StepMount::Bind { target, .. }
+        | StepMount::Cache { target, .. }
+        | StepMount::Tmpfs { target, .. } => (0, target),
+        StepMount::Secret { .. } => (1, ""),
+        StepMount::Ssh { .. } => (2, ""),
+    }
+}
+
+/// Sockets of agents are numbered, and the first is the one that programs look for, whether or not
+/// there is an agent.
+fn name_sockets(mounts: &mut [StepMount], env: &mut Vec<String>) {
+    let targets = mounts.iter_mut().filter_map(|mount| match mount {
+        StepMount::Ssh { target, .. } => Some(target),
+        _ => None,
+    });
+    let mut first = None;
+    for (number, target) in targets.enumerate() {
+        if target.is_empty() {
+            *target = format!("/run/buildkit/ssh_agent.{number}");
+        }
+        first.get_or_insert_with(|| target.clone());
+    }
+    if let Some(target) = first
+        && !env.iter().any(|pair| pair.starts_with("SSH_AUTH_SOCK="))
+    {
+        env.push(format!("SSH_AUTH_SOCK={target}"));
+    }
+}
+
+/// Go's `path.Clean`.
+fn clean(text: &str) -> String {
+    let path = absolute_from("/", text);
+    if text.starts_with('/') {
+        return path;
+    }
+    match path.trim_start_matches('/') {
+        "" => ".".to_owned(),
+        relative => relative.to_owned(),
     }
 }
 
@@ -210,7 +253,10 @@ fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<
     let target = match (&mount.target, &env) {
         (Some(path), _) => Some(absolute_from(workdir, path)),
         (None, Some(_)) => None,
-        (None, None) => Some(format!("/run/secrets/{id}")),
+        (None, None) => {
+            let name = id.rsplit('/').find(|part| !part.is_empty());
+            Some(format!("/run/secrets/{}", name.unwrap_or_default()))
+        }
     };
     Ok(StepMount::Secret {
         id,

@@ -1,6 +1,6 @@
 //! One stage, instruction by instruction: variables expanded, config changed, steps written down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use wythe_layers::spec::ImageConfig;
 
@@ -14,15 +14,19 @@ use crate::{Error, Result};
 
 /// What the kernel's and Docker's default is.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Arguments for whoever lists an image's parts: declared, but no variables of the stage.
+const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
 /// What an instruction changes for those after it.
 #[derive(Debug, Clone)]
 pub(super) struct StageState {
     pub(super) config: ImageConfig,
     /// Declared arguments in order; `None`: declared without value.
     pub(super) args: Vec<(String, Option<String>)>,
-    /// Arguments that hide an `ENV` of their name, for it stands before them. The reference says
-    /// that `ENV` always wins; BuildKit lets the later one win, and images are to be the same.
-    pub(super) later_args: BTreeSet<String>,
+    /// What variables are and what processes see: `ENV` and `ARG` alike, in the order in which they
+    /// were last set. The reference says that `ENV` always wins; BuildKit lets the later one win, and
+    /// images are to be the same.
+    pub(super) environment: Vec<(String, String)>,
     /// `CMD` was seen in this stage, so `ENTRYPOINT` does not reset it.
     pub(super) cmd_is_own: bool,
 }
@@ -43,7 +47,7 @@ impl StageState {
         Self {
             config,
             args: Vec::new(),
-            later_args: BTreeSet::new(),
+            environment: Vec::new(),
             cmd_is_own: false,
         }
     }
@@ -56,29 +60,26 @@ impl StageState {
         }
     }
 
-    /// Every image gets a `PATH`.
-    pub(super) fn ensure_path(&mut self) {
-        let config = &mut self.config;
-        if config.os != "windows" && config.config.env_var("PATH").is_none() {
-            config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    /// Takes over what the config says: every image gets a `PATH`, the working directory is
+    /// absolute, and the config's variables count again, also over an `ARG` of the stage below.
+    pub(super) fn begin(&mut self) {
+        let config = &mut self.config.config;
+        if self.config.os != "windows" && config.env_var("PATH").is_none() {
+            config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        if !config.working_dir.is_empty() {
+            config.working_dir = working_directory("/", &config.working_dir);
+        }
+        for pair in config.env.clone() {
+            let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
+            self.set_variable(name, value);
         }
     }
 
-    /// What variables are: of the config's environment and declared arguments the later one.
-    fn environment(&self) -> BTreeMap<String, String> {
-        let mut environment = BTreeMap::new();
-        for (name, value) in &self.args {
-            if let Some(value) = value {
-                environment.insert(name.clone(), value.clone());
-            }
-        }
-        for pair in &self.config.config.env {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !self.later_args.contains(name) {
-                environment.insert(name.to_owned(), value.to_owned());
-            }
-        }
-        environment
+    /// Sets a variable for what follows.
+    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Does one instruction; `false` when an image that it names could not be resolved.
@@ -93,12 +94,10 @@ impl StageState {
         let source = trigger.unwrap_or(&planner.file.source).clone();
         let place = Place { source: &source };
         // Frozen: `ENV a=1 b=$a` sees the old `a`.
-        let environment = self.environment();
+        let environment = self.environment.iter().cloned().collect();
         let words = Words {
-            expander: match trigger {
-                Some(_) => Expander::new('\\'),
-                None => planner.expander,
-            },
+            // A trigger is cut into words with a backslash, and expanded as this file has it.
+            expander: planner.expander,
             environment: &environment,
             place: &place,
         };
@@ -167,7 +166,7 @@ impl StageState {
         let mut text = String::from("ARG");
         let mut environment = words.environment.clone();
         for argument in arguments {
-            let name = words.expand_in(&argument.name, &environment)?;
+            let name = argument.name.value.clone();
             let given = planner.request.build_args.get(&name);
             let value = match (given, &argument.default) {
                 (Some(given), _) => Some(given.clone()),
@@ -181,7 +180,9 @@ impl StageState {
                 text.push('=');
                 text.push_str(value);
                 environment.insert(name.clone(), value.clone());
-                self.later_args.insert(name.clone());
+                if !SCAN_ARGS.contains(&name.as_str()) {
+                    self.set_variable(&name, value);
+                }
             }
             self.args.push((name, value));
         }
@@ -205,15 +206,13 @@ impl StageState {
 
     fn workdir(&mut self, word: &Word, words: &Words<'_>) -> Result<(Action, Option<String>)> {
         let text = words.expand(word)?;
-        if text.is_empty() {
-            return Err(words.place.error(word.span, "WORKDIR requires a path"));
-        }
-        let path = absolute_from(&self.config.config.working_dir, &text);
-        self.config.config.working_dir.clone_from(&path);
-        let history = Some(format!("WORKDIR {path}"));
-        if path == "/" {
+        let written = working_directory(&self.config.config.working_dir, &text);
+        self.config.config.working_dir.clone_from(&written);
+        let history = Some(format!("WORKDIR {written}"));
+        if written == "/" {
             return Ok((Action::Config, history));
         }
+        let path = absolute_from("/", &written);
         let user = &self.config.config.user;
         let owner = (!user.is_empty()).then(|| parse_chown(user));
         Ok((Action::Workdir(WorkdirStep { path, owner }), history))
@@ -227,6 +226,19 @@ impl StageState {
         };
         args.push(line);
         args
+    }
+}
+
+/// What `WORKDIR` sets: an absolute path as it is written, another one below `current` and
+/// normalised, nothing for `current` itself.
+fn working_directory(current: &str, text: &str) -> String {
+    let current = if current.is_empty() { "/" } else { current };
+    if text.is_empty() {
+        current.to_owned()
+    } else if text.starts_with('/') {
+        text.to_owned()
+    } else {
+        absolute_from(current, text)
     }
 }
 

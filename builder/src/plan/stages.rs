@@ -10,8 +10,8 @@ use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
 use crate::parse::suggest::near as near_word;
 use crate::parse::{
     Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
-    StageRef, Stages, Word, find_target, near_stage, parse_trigger, resolve_base,
-    resolve_copy_from, resolve_mount_from,
+    StageRef, Word, find_target, near_stage, parse_trigger, resolve_base, resolve_copy_from,
+    resolve_mount_from,
 };
 use crate::request::{BuildRequest, CachePolicy, NamedContext};
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ pub(super) struct Planner<'a> {
     pub(super) expander: Expander,
     /// What `FROM` sees: predefined platform arguments and those before the first `FROM`.
     pub(super) global: GlobalScope,
-    pub(super) stages: Stages<'a>,
+    pub(super) stages: Vec<Stage<'a>>,
     /// Stage number → position in `out`.
     planned: BTreeMap<usize, usize>,
     /// Image name and platform → position in `out`.
@@ -314,7 +314,7 @@ impl<'a> Planner<'a> {
                 }
             }
         };
-        let (mut state, triggers) = self.initial_state(&base, &platform);
+        let (mut state, triggers) = self.initial_state(&base);
         let mut steps = Vec::new();
         for trigger in &triggers {
             let name = format!("ONBUILD trigger of {base_name}");
@@ -362,7 +362,9 @@ impl<'a> Planner<'a> {
     }
 
     /// What a stage begins with, and the triggers to run first.
-    fn initial_state(&self, base: &Base, platform: &Platform) -> (StageState, Vec<String>) {
+    fn initial_state(&self, base: &Base) -> (StageState, Vec<String>) {
+        // `FROM --platform=… scratch` is for the target all the same.
+        let platform = &self.request.platform;
         let mut state = match base {
             Base::Scratch => {
                 let mut config = ImageConfig::scratch(platform);
@@ -376,7 +378,7 @@ impl<'a> Planner<'a> {
             },
         };
         let triggers = std::mem::take(&mut state.config.config.on_build);
-        state.ensure_path();
+        state.begin();
         (state, triggers)
     }
 }

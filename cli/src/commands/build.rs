@@ -167,6 +167,7 @@ fn request(
     request.annotations = pairs("--annotation", &args.annotations)?;
     if let Some(platform) = &args.platform {
         request.platform = platform.clone();
+        request.platform_is_given = true;
     }
     request.build_args = build_args(settings, args);
     request.cache = match (args.no_cache, args.no_cache_filter.is_empty()) {
@@ -184,10 +185,13 @@ fn request(
         NetworkArg::None => Network::None,
         NetworkArg::Host => Network::Host,
     };
-    request.allow_insecure = args
-        .allow
-        .iter()
-        .any(|allowed| allowed == "security.insecure");
+    for allowed in &args.allow {
+        match allowed.as_str() {
+            "security.insecure" => request.allow_insecure = true,
+            "network.host" => request.allow_host_network = true,
+            _ => bail!("--allow {allowed:?}: there are network.host and security.insecure"),
+        }
+    }
     request.jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
     request.source_date_epoch = source_date_epoch(settings, &request)?;
     if let Some(compression) = outputs.iter().find_map(|output| output.compression) {

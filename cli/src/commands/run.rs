@@ -184,6 +184,12 @@ fn fill(
         (None, NetworkArg::Host) => None,
         (None, _) => Some(format!("wythe-{}", std::process::id())),
     };
+    let env = &mut bundle.process.env;
+    if let Some(name) = &bundle.hostname
+        && !env.iter().any(|(known, _)| known == "HOSTNAME")
+    {
+        env.insert(0, ("HOSTNAME".into(), name.into()));
+    }
     for spec in &args.volumes {
         bundle.mounts.push(volume(spec)?);
     }

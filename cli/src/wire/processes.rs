@@ -86,6 +86,8 @@ impl Processes {
             bundle.hostname.as_deref(),
             &process.extra_hosts,
         );
+        // What a step writes there belongs to the image, as with BuildKit.
+        bundle.etc.hostname = None;
         for wanted in &process.mounts {
             bundle
                 .mounts

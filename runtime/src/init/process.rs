@@ -314,6 +314,8 @@ impl Program {
             .iter()
             .map(|line| c_string(line.as_bytes()))
             .collect::<Result<_, _>>()?;
+        // Docker takes an empty one for none.
+        env.retain(|line| line.as_bytes() != b"HOME=");
         if !env.iter().any(|line| line.as_bytes().starts_with(b"HOME=")) {
             env.push(c_string(format!("HOME={}", user.home).as_bytes())?);
         }

@@ -92,14 +92,13 @@ fn failures_to_execute_have_docker_exit_codes() {
 
 fn environment_directory_and_name_are_set() {
     let fixture = Fixture::new();
-    let mut bundle = fixture.shell(
-        "echo $A $HOME $HOSTNAME $PATH; pwd; cat /proc/sys/kernel/hostname; umask; env | wc -l",
-    );
+    let mut bundle = fixture
+        .shell("echo $A $HOME $PATH; pwd; cat /proc/sys/kernel/hostname; umask; env | wc -l");
     bundle.process.env = vec![("A".into(), "b c".into())];
     bundle.process.cwd = "/made/for/this".into();
     bundle.hostname = Some("box".into());
     let path = wythe_runtime::DEFAULT_PATH;
-    let expected = format!("b c /root box {path}\n/made/for/this\nbox\n0022\n5\n");
+    let expected = format!("b c /root {path}\n/made/for/this\nbox\n0022\n4\n");
     assert_eq!(run(bundle).unwrap().stdout, expected);
     assert!(fixture.root().join("made/for/this").is_dir());
     assert_ne!(nix::unistd::gethostname().unwrap(), "box");

@@ -50,15 +50,7 @@ fn single_files_can_be_mounted() {
     assert_eq!(output.stdout, "secret of the host\nsecret of the host\n");
     assert_eq!(
         output.created,
-        [
-            "/proc",
-            "/sys",
-            "/dev",
-            "/opt",
-            "/opt/deep",
-            "/opt/deep/file"
-        ]
-        .map(PathBuf::from)
+        ["/opt", "/opt/deep", "/opt/deep/file"].map(PathBuf::from)
     );
     assert_eq!(fs::read(fixture.root().join("opt/deep/file")).unwrap(), b"");
 }
@@ -125,10 +117,7 @@ fn made_mount_points_are_reported() {
         read_only: false,
     });
     let created = run(bundle).unwrap().created;
-    assert_eq!(
-        created,
-        ["/proc", "/sys", "/dev", "/a", "/a/b"].map(PathBuf::from)
-    );
+    assert_eq!(created, ["/a", "/a/b"].map(PathBuf::from));
     assert!(run(fixture.shell("true")).unwrap().created.is_empty());
 }
 
