@@ -4,11 +4,12 @@
 //! fixed by the grammar (flags with a closed set of values, durations) is already parsed. Order is
 //! the order of the file everywhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::mount::RunMount;
 use super::span::{SourceText, Span, Spanned, Word};
-use super::stages::Stage;
+use super::stages::Stages;
 use super::{Diagnostic, stages};
 
 /// A parsed Dockerfile: at least one instruction.
@@ -28,7 +29,7 @@ pub struct Dockerfile {
 impl Dockerfile {
     /// The stages, each from its `FROM` to the next one.
     #[must_use]
-    pub fn stages(&self) -> Vec<Stage<'_>> {
+    pub fn stages(&self) -> Stages<'_> {
         stages::split(&self.instructions)
     }
 
@@ -147,13 +148,13 @@ impl Heredoc {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstructionKind {
     /// `FROM`
-    From(From),
+    From(Box<From>),
     /// `RUN`
     Run(Run),
     /// `COPY`
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ADD`
-    Add(Add),
+    Add(Box<Add>),
     /// `ENV`: keys and values are both expanded.
     Env(Vec<Pair>),
     /// `LABEL`: keys and values are both expanded.
@@ -319,8 +320,8 @@ pub enum TransferSource {
 pub struct InlineFile {
     /// File name: the delimiter.
     pub name: String,
-    /// Content, leading tabs already off where `<<-` asked for it.
-    pub content: String,
+    /// Content, leading tabs already off where `<<-` asked for it. Several files may share one.
+    pub content: Arc<str>,
     /// Whether variables in the content are expanded ([`Expander::heredoc`](super::Expander::heredoc)).
     pub expand: bool,
     /// The place of the `<<` word.
@@ -379,7 +380,7 @@ pub enum Healthcheck {
     /// `NONE`: switches an inherited check off.
     None,
     /// `CMD …`.
-    Command(HealthcheckCommand),
+    Command(Box<HealthcheckCommand>),
 }
 
 /// `HEALTHCHECK CMD`. A duration of zero means "as inherited", as does `None`.

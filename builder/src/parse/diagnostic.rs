@@ -6,6 +6,12 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::span::{SourceText, Span};
 
+/// A message, label or hint is cut after so many bytes: it may quote a word of any length.
+const MAX_TEXT_BYTES: usize = 600;
+
+/// Of a place that is longer, in lines, only the first line is shown.
+const MAX_SHOWN_LINES: usize = 40;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -66,7 +72,7 @@ impl Diagnostic {
         Self {
             severity,
             rule: None,
-            message: message.into(),
+            message: bounded(message),
             labels: vec![Label {
                 span,
                 text: String::new(),
@@ -80,7 +86,7 @@ impl Diagnostic {
     #[must_use]
     pub fn expected(mut self, text: impl Into<String>) -> Self {
         if let Some(first) = self.labels.first_mut() {
-            first.text = text.into();
+            first.text = bounded(text);
         }
         self
     }
@@ -90,7 +96,7 @@ impl Diagnostic {
     pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
         self.labels.push(Label {
             span,
-            text: text.into(),
+            text: bounded(text),
         });
         self
     }
@@ -98,14 +104,14 @@ impl Diagnostic {
     /// Adds background.
     #[must_use]
     pub fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(text.into());
+        self.notes.push(bounded(text));
         self
     }
 
     /// Says what to do about it.
     #[must_use]
     pub fn hint(mut self, text: impl Into<String>) -> Self {
-        self.hint = Some(text.into());
+        self.hint = Some(bounded(text));
         self
     }
 
@@ -139,17 +145,23 @@ impl Diagnostic {
             Some(rule) => title.id(rule),
             None => title,
         };
-        let mut snippet = Snippet::source(source.text())
+        // Only the lines that are shown: the renderer looks at every line that it is given.
+        let spans = || self.labels.iter().map(|label| shown(source, label.span));
+        let first = spans().map(|span| span.start).min().unwrap_or(0);
+        let last = spans().map(|span| span.end).max().unwrap_or(0);
+        let lines = source.whole_lines(Span::new(first, last));
+        let text = source.slice(lines);
+        let mut snippet = Snippet::source(text)
             .path(source.name())
-            .line_start(1)
+            .line_start(source.lines(lines).0)
             .fold(true);
-        for (at, label) in self.labels.iter().enumerate() {
+        for (at, (label, span)) in self.labels.iter().zip(spans()).enumerate() {
             let kind = if at == 0 {
                 AnnotationKind::Primary
             } else {
                 AnnotationKind::Context
             };
-            let annotation = kind.span(visible(source.text(), label.span));
+            let annotation = kind.span(span.start - lines.start..span.end - lines.start);
             snippet = snippet.annotation(if label.text.is_empty() {
                 annotation
             } else {
@@ -189,8 +201,19 @@ impl Diagnostic {
     }
 }
 
-/// A range the renderer can show: inside the text, and on one line unless it must span several.
-fn visible(text: &str, span: Span) -> std::ops::Range<usize> {
+/// What is too long ends in an ellipsis.
+pub(super) fn bounded(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+/// A range the renderer can show: inside the text, and not too many lines.
+fn shown(source: &SourceText, span: Span) -> Span {
+    let text = source.text();
     let mut end = span.end.min(text.len());
     let mut start = span.start.min(end);
     while !text.is_char_boundary(start) {
@@ -199,7 +222,14 @@ fn visible(text: &str, span: Span) -> std::ops::Range<usize> {
     while !text.is_char_boundary(end) {
         end += 1;
     }
-    start..end
+    let span = Span::new(start, end);
+    let (first, last) = source.lines(span);
+    if last - first < MAX_SHOWN_LINES {
+        return span;
+    }
+    let first_line = source.whole_lines(Span::new(start, start));
+    let shortened = source.slice(Span::new(start, first_line.end)).trim_end();
+    Span::new(start, start + shortened.len())
 }
 
 /// A Dockerfile that cannot be used, with every reason found.

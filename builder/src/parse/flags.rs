@@ -70,7 +70,7 @@ fn known(instruction: &str) -> &'static [(&'static str, FlagValue)] {
 }
 
 /// Gives lexed flags their places and cuts them at `=`.
-pub(super) fn from_raw(line: &LogicalLine, raw: &[RawFlag]) -> Vec<Flag> {
+pub(super) fn from_raw(line: &LogicalLine<'_>, raw: &[RawFlag]) -> Vec<Flag> {
     raw.iter()
         .map(|flag| {
             let written = line.slice(&flag.range);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Diagnostic;
@@ -23,7 +24,7 @@ use super::{duration, expand};
 
 /// One line with its here-documents, on its way to becoming an [`Instruction`].
 pub(super) struct Source<'a> {
-    pub(super) line: &'a LogicalLine,
+    pub(super) line: &'a LogicalLine<'a>,
     pub(super) heredocs: &'a [Heredoc],
     /// From the keyword to the end of the last here-document.
     pub(super) span: Span,
@@ -72,10 +73,10 @@ impl Builder<'_> {
             return Err(self.unknown());
         };
         Ok(match name {
-            "FROM" => InstructionKind::From(self.from()?),
+            "FROM" => InstructionKind::From(Box::new(self.from()?)),
             "RUN" => InstructionKind::Run(self.run()?),
-            "COPY" => InstructionKind::Copy(self.copy()?),
-            "ADD" => InstructionKind::Add(self.add()?),
+            "COPY" => InstructionKind::Copy(Box::new(self.copy()?)),
+            "ADD" => InstructionKind::Add(Box::new(self.add()?)),
             "ENV" => InstructionKind::Env(self.pairs(name)?),
             "LABEL" => InstructionKind::Label(self.pairs(name)?),
             "ARG" => InstructionKind::Arg(self.arg()?),
@@ -93,7 +94,7 @@ impl Builder<'_> {
         })
     }
 
-    fn line(&self) -> &LogicalLine {
+    fn line(&self) -> &LogicalLine<'_> {
         self.source.line
     }
 
@@ -222,7 +223,8 @@ impl Builder<'_> {
             platform: flags.text("platform"),
             description: stage
                 .as_ref()
-                .and_then(|stage| describe(self.comments, &stage.value)),
+                .and_then(|stage| descriptions(self.comments).remove(stage.value.as_str()))
+                .map(str::to_owned),
             name: stage,
             written_as: name.map(|(keyword, name)| (slice(keyword), slice(name))),
         })
@@ -305,11 +307,11 @@ impl Builder<'_> {
             ));
         }
         // Two bodies of one name: the last one counts for both.
-        let bodies: BTreeMap<&str, &Heredoc> = self
+        let bodies: BTreeMap<&str, Arc<str>> = self
             .source
             .heredocs
             .iter()
-            .map(|body| (body.name.as_str(), body))
+            .map(|body| (body.name.as_str(), body.text().into()))
             .collect();
         let sources = words
             .into_iter()
@@ -318,7 +320,7 @@ impl Builder<'_> {
                 Some(opening) => TransferSource::Inline(InlineFile {
                     content: bodies
                         .get(opening.name.as_str())
-                        .map(|body| body.text())
+                        .cloned()
                         .unwrap_or_default(),
                     name: opening.name,
                     expand: opening.expand,
@@ -439,6 +441,7 @@ impl Builder<'_> {
         if words.is_empty() {
             return Err(self.at_least_one("ARG"));
         }
+        let descriptions = descriptions(self.comments);
         words
             .iter()
             .map(|word| {
@@ -449,7 +452,9 @@ impl Builder<'_> {
                 let cut = at.map_or(word.end, |at| word.start + at);
                 let name = self.source.word(&(word.start..cut));
                 Ok(ArgDeclaration {
-                    description: describe(self.comments, &name.value),
+                    description: descriptions
+                        .get(name.value.as_str())
+                        .map(|text| (*text).to_owned()),
                     name,
                     default: at.map(|_| self.source.word(&(cut + 1..word.end))),
                 })
@@ -533,14 +538,14 @@ impl Builder<'_> {
         if empty {
             return Err(self.error("Missing command after HEALTHCHECK CMD"));
         }
-        Ok(Healthcheck::Command(HealthcheckCommand {
+        Ok(Healthcheck::Command(Box::new(HealthcheckCommand {
             command,
             interval: interval(&flags, "interval")?,
             timeout: interval(&flags, "timeout")?,
             start_period: interval(&flags, "start-period")?,
             start_interval: interval(&flags, "start-interval")?,
             retries: retries(&flags)?,
-        }))
+        })))
     }
 
     fn onbuild(&self) -> Result<Onbuild, Diagnostic> {
@@ -591,12 +596,12 @@ impl Builder<'_> {
     }
 }
 
-/// What a comment `# <name> <text>` says about `name`.
-fn describe(comments: &[String], name: &str) -> Option<String> {
-    comments
-        .iter()
-        .find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
-        .map(str::to_owned)
+/// What comments `# <name> <text>` say about names; the first one of a name counts.
+fn descriptions(comments: &[String]) -> BTreeMap<&str, &str> {
+    let parts = comments.iter().rev();
+    parts
+        .filter_map(|comment| comment.split_once(' '))
+        .collect()
 }
 
 fn invalid_choice(value: &Word, message: String, choices: &[&str]) -> Diagnostic {

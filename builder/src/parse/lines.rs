@@ -5,6 +5,7 @@
 //! vanish; here-document bodies are read on demand, because only the instruction knows whether
 //! `<<` opens one.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Diagnostic;
@@ -14,10 +15,12 @@ use super::span::{SourceText, Span};
 
 /// One instruction's text with its line breaks joined.
 #[derive(Debug)]
-pub(super) struct LogicalLine {
-    /// The joined text, leading blanks of the first line gone.
-    pub(super) text: String,
-    /// Where pieces of `text` come from: (offset in text, offset in source), ascending.
+pub(super) struct LogicalLine<'a> {
+    /// The joined text, leading blanks of the first line gone; the source's own where there was
+    /// nothing to join.
+    pub(super) text: Cow<'a, str>,
+    /// Where the pieces of `text` behind the first one come from: (offset in text, offset in
+    /// source), ascending.
     segments: Vec<(usize, usize)>,
     /// Source range from the first byte to the end of the last physical line.
     pub(super) span: Span,
@@ -29,15 +32,13 @@ pub(super) struct LogicalLine {
     pub(super) empty_continuation: Option<Span>,
 }
 
-impl LogicalLine {
+impl LogicalLine<'_> {
     fn source_offset(&self, at: usize) -> usize {
-        let index = self
-            .segments
-            .partition_point(|(logical, _)| *logical <= at)
-            .saturating_sub(1);
-        self.segments
-            .get(index)
-            .map_or(self.span.start, |(logical, source)| {
+        let behind = self.segments.partition_point(|(logical, _)| *logical <= at);
+        behind
+            .checked_sub(1)
+            .and_then(|index| self.segments.get(index))
+            .map_or(self.span.start + at, |(logical, source)| {
                 source + at.saturating_sub(*logical)
             })
     }
@@ -124,7 +125,7 @@ impl<'a> LineReader<'a> {
     ///
     /// # Errors
     /// A bad or repeated directive. Reading may go on after it.
-    pub(super) fn logical(&mut self) -> Option<Result<LogicalLine, Diagnostic>> {
+    pub(super) fn logical(&mut self) -> Option<Result<LogicalLine<'a>, Diagnostic>> {
         loop {
             let range = self.physical()?;
             let line = self.slice(&range);
@@ -159,10 +160,10 @@ impl<'a> LineReader<'a> {
         first_end: usize,
         kept: usize,
         mut continues: bool,
-    ) -> LogicalLine {
+    ) -> LogicalLine<'a> {
         let mut line = LogicalLine {
-            text: self.slice(&(start..start + kept)).to_owned(),
-            segments: vec![(0, start)],
+            text: Cow::Borrowed(self.slice(&(start..start + kept))),
+            segments: Vec::new(),
             span: Span::new(start, first_end),
             number: self.number,
             comments: std::mem::take(&mut self.comments),
@@ -182,7 +183,7 @@ impl<'a> LineReader<'a> {
             let (kept, goes_on) = self.without_continuation(piece);
             continues = goes_on;
             line.segments.push((line.text.len(), range.start));
-            line.text.push_str(kept);
+            line.text.to_mut().push_str(kept);
             line.span.end = range.end;
         }
         line

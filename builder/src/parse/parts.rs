@@ -42,7 +42,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn split(line: &LogicalLine, range: &Range<usize>, escape: char) -> Self {
+    pub(super) fn split(line: &LogicalLine<'_>, range: &Range<usize>, escape: char) -> Self {
         let (keyword, rest) = split_first(line, &line.trim(range));
         let (flags, arguments) = match rest {
             Some(rest) => {
@@ -51,8 +51,10 @@ impl Parts {
             }
             None => (Vec::new(), keyword.end..keyword.end),
         };
-        let upper = line.slice(&keyword).to_ascii_uppercase();
-        let name = KEYWORDS.into_iter().find(|name| *name == upper);
+        let written = line.slice(&keyword);
+        let name = KEYWORDS
+            .into_iter()
+            .find(|name| name.eq_ignore_ascii_case(written));
         Self {
             keyword,
             name,
@@ -62,12 +64,12 @@ impl Parts {
         }
     }
 
-    fn is_json(&self, line: &LogicalLine) -> bool {
+    fn is_json(&self, line: &LogicalLine<'_>) -> bool {
         !matches!(json::read(line.slice(&self.arguments)), JsonForm::NotJson)
     }
 
     /// Here-documents that the line opens, if this instruction takes any.
-    pub(super) fn openings(&self, line: &LogicalLine) -> Vec<heredoc::Opening> {
+    pub(super) fn openings(&self, line: &LogicalLine<'_>) -> Vec<heredoc::Opening> {
         if !line.text.contains("<<") {
             return Vec::new();
         }

@@ -21,7 +21,7 @@ struct FileReader {
 }
 
 impl FileReader {
-    fn line(&mut self, reader: &mut LineReader<'_>, line: &LogicalLine, escape: char) {
+    fn line(&mut self, reader: &mut LineReader<'_>, line: &LogicalLine<'_>, escape: char) {
         if let Some(place) = line.empty_continuation {
             let mut warning = Diagnostic::warning(place, "Empty continuation line");
             warning.rule = Some("NoEmptyContinuation");
@@ -82,7 +82,7 @@ impl FileReader {
 }
 
 /// Whether the line above ends as if the command went on.
-fn follows_open_line(reader: &LineReader<'_>, line: &LogicalLine) -> bool {
+fn follows_open_line(reader: &LineReader<'_>, line: &LogicalLine<'_>) -> bool {
     let above = reader.text_before(line.span.start).trim_end();
     ["&&", "||", "|", ";"]
         .iter()

@@ -184,7 +184,18 @@ impl SourceText {
         } else {
             span.end
         };
-        (self.position(span.start).line, self.line_of(last))
+        (self.line_of(span.start), self.line_of(last))
+    }
+
+    /// The range with the rest of its first and last line, line end included.
+    #[must_use]
+    pub fn whole_lines(&self, span: Span) -> Span {
+        let (first, last) = self.lines(span);
+        let start = |line: usize| self.inner.line_starts.get(line).copied();
+        Span::new(
+            start(first.saturating_sub(1)).unwrap_or(0),
+            start(last).unwrap_or(self.inner.text.len()),
+        )
     }
 
     fn line_of(&self, offset: usize) -> usize {

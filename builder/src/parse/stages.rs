@@ -1,9 +1,10 @@
 //! Which instructions form which stage, and which stage a name means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 use super::Diagnostic;
-use super::ast::{Copy, From, Instruction, InstructionKind};
+use super::ast::{From, Instruction, InstructionKind};
 use super::expand::Expander;
 use super::scope::GlobalScope;
 use super::span::Word;
@@ -39,7 +40,50 @@ pub enum StageRef {
     Image,
 }
 
-pub(super) fn split(instructions: &[Instruction]) -> Vec<Stage<'_>> {
+/// The stages of a file in order, and which of them bear a name: there may be many.
+#[derive(Clone, Debug, Default)]
+pub struct Stages<'a> {
+    list: Vec<Stage<'a>>,
+    /// Numbers by name, ascending; usually one.
+    by_name: BTreeMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> Stages<'a> {
+    /// The last stage before number `end` whose name is exactly `name`.
+    fn last_before(&self, end: usize, name: &str) -> Option<usize> {
+        let numbers = self.by_name.get(name)?;
+        let before = numbers.partition_point(|number| *number < end);
+        numbers.get(before.checked_sub(1)?).copied()
+    }
+}
+
+impl<'a> Deref for Stages<'a> {
+    type Target = [Stage<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.list
+    }
+}
+
+impl<'a> IntoIterator for Stages<'a> {
+    type Item = Stage<'a>;
+    type IntoIter = std::vec::IntoIter<Stage<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter()
+    }
+}
+
+impl<'s, 'a> IntoIterator for &'s Stages<'a> {
+    type Item = &'s Stage<'a>;
+    type IntoIter = std::slice::Iter<'s, Stage<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.iter()
+    }
+}
+
+pub(super) fn split(instructions: &[Instruction]) -> Stages<'_> {
     let mut stages: Vec<Stage<'_>> = Vec::new();
     for (at, instruction) in instructions.iter().enumerate() {
         let InstructionKind::From(from) = &instruction.kind else {
@@ -58,17 +102,23 @@ pub(super) fn split(instructions: &[Instruction]) -> Vec<Stage<'_>> {
             body,
         });
     }
-    stages
+    let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for stage in &stages {
+        if let Some(name) = &stage.from.name {
+            by_name.entry(name.as_str()).or_default().push(stage.index);
+        }
+    }
+    Stages {
+        list: stages,
+        by_name,
+    }
 }
 
 /// The last of `stages` that bears `name`; case does not matter.
 #[must_use]
-pub fn find_stage<'a, 'b>(stages: &'b [Stage<'a>], name: &str) -> Option<&'b Stage<'a>> {
-    stages.iter().rev().find(|stage| {
-        stage
-            .name()
-            .is_some_and(|own| own.eq_ignore_ascii_case(name))
-    })
+pub fn find_stage<'a, 'b>(stages: &'b Stages<'a>, name: &str) -> Option<&'b Stage<'a>> {
+    let found = stages.last_before(stages.len(), &name.to_ascii_lowercase())?;
+    stages.get(found)
 }
 
 /// A stage number or name that cannot be used where it stands.
@@ -88,9 +138,8 @@ fn not_before(verb: &str, from: &Word, stage: &Stage<'_>) -> Diagnostic {
 /// What the base of stage `index` is, its name being `base` after expansion: the nearest earlier stage
 /// of exactly that name (which is in lower case), else an image. Numbers are no stages here.
 #[must_use]
-pub fn resolve_base(stages: &[Stage<'_>], index: usize, base: &str) -> StageRef {
-    let earlier = stages.get(..index).unwrap_or_default();
-    let found = earlier.iter().rposition(|stage| stage.name() == Some(base));
+pub fn resolve_base(stages: &Stages<'_>, index: usize, base: &str) -> StageRef {
+    let found = stages.last_before(index, base);
     found.map_or(StageRef::Image, StageRef::Stage)
 }
 
@@ -99,7 +148,7 @@ pub fn resolve_base(stages: &[Stage<'_>], index: usize, base: &str) -> StageRef 
 /// # Errors
 /// A stage that comes later, is the same, or does not exist.
 pub fn resolve_copy_from(
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     index: usize,
     from: &Word,
 ) -> Result<StageRef, Diagnostic> {
@@ -119,7 +168,7 @@ pub fn resolve_copy_from(
 /// # Errors
 /// A stage that comes later or is the same.
 pub fn resolve_mount_from(
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     index: usize,
     from: &Word,
 ) -> Result<StageRef, Diagnostic> {
@@ -127,7 +176,7 @@ pub fn resolve_mount_from(
 }
 
 fn resolve_name(
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     index: usize,
     from: &Word,
     verb: &str,
@@ -139,7 +188,7 @@ fn resolve_name(
 }
 
 fn earlier(
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     index: usize,
     found: usize,
     from: &Word,
@@ -172,7 +221,7 @@ pub struct UnknownTarget {
 ///
 /// # Errors
 /// There is no such stage.
-pub fn find_target(stages: &[Stage<'_>], target: Option<&str>) -> Result<usize, UnknownTarget> {
+pub fn find_target(stages: &Stages<'_>, target: Option<&str>) -> Result<usize, UnknownTarget> {
     let Some(name) = target.filter(|name| !name.is_empty()) else {
         return Ok(stages.len().saturating_sub(1));
     };
@@ -204,7 +253,7 @@ pub fn near_stage(stages: &[Stage<'_>], word: &str) -> Option<String> {
 /// # Errors
 /// A base that cannot be expanded, or a stage used before it is defined.
 pub fn reachable(
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     target: usize,
     scope: &GlobalScope,
     escape: char,
@@ -226,10 +275,10 @@ pub fn reachable(
         let mut found = vec![resolve_base(stages, index, &base.text)];
         for instruction in stage.body {
             match &instruction.kind {
-                InstructionKind::Copy(Copy {
-                    from: Some(from), ..
-                }) => {
-                    found.push(resolve_copy_from(stages, index, from)?);
+                InstructionKind::Copy(copy) => {
+                    if let Some(from) = &copy.from {
+                        found.push(resolve_copy_from(stages, index, from)?);
+                    }
                 }
                 InstructionKind::Run(run) => {
                     for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {

@@ -3,11 +3,20 @@
 /// Words further away than this are no help.
 const FARTHEST: usize = 2;
 
+/// UTF-8 has none that is longer.
+const MAX_CHARACTER_BYTES: usize = 4;
+
+/// Words longer than this, in bytes, are no misspelt names.
+const MAX_WORD_BYTES: usize = 256;
+
 /// The option nearest to `word`, if it is at most two edits away; the first of equals.
 ///
 /// `None` if `word` is itself an option: then the mistake is another one.
 pub(crate) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let mut best: Option<(&str, usize)> = None;
+    if word.len() > MAX_WORD_BYTES {
+        return None;
+    }
     for option in options {
         if option == word {
             return None;
@@ -31,9 +40,14 @@ pub(super) fn near_any_case<'a>(
     word: &str,
     options: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    let lower: Vec<String> = options.into_iter().map(str::to_lowercase).collect();
-    let found = near(&word.to_lowercase(), lower.iter().map(String::as_str))?;
-    let is_lower = word == word.to_lowercase();
+    let lower = word.to_lowercase();
+    let is_lower = word == lower;
+    let options: Vec<String> = options
+        .into_iter()
+        .filter(|option| option.len().abs_diff(lower.len()) <= FARTHEST * MAX_CHARACTER_BYTES)
+        .map(str::to_lowercase)
+        .collect();
+    let found = near(&lower, options.iter().map(String::as_str))?;
     Some(if is_lower {
         found
     } else {
@@ -43,6 +57,11 @@ pub(super) fn near_any_case<'a>(
 
 /// Edit distance, or `None` above [`FARTHEST`].
 fn distance(left: &str, right: &str) -> Option<usize> {
+    // Most options are told apart by their length, and what is equal at either end does not count.
+    if left.len().abs_diff(right.len()) > FARTHEST * MAX_CHARACTER_BYTES {
+        return None;
+    }
+    let (left, right) = without_common_ends(left, right);
     let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
     if left.len().abs_diff(right.len()) > FARTHEST {
@@ -67,4 +86,29 @@ fn distance(left: &str, right: &str) -> Option<usize> {
         }
     }
     row.last().copied().filter(|distance| *distance <= FARTHEST)
+}
+
+/// Both words without what they begin and end with alike.
+fn without_common_ends<'w>(left: &'w str, right: &'w str) -> (&'w str, &'w str) {
+    let alike = |pair: &(char, char)| pair.0 == pair.1;
+    let width = |pair: (char, char)| pair.0.len_utf8();
+    let start: usize = left
+        .chars()
+        .zip(right.chars())
+        .take_while(alike)
+        .map(width)
+        .sum();
+    let left = left.get(start..).unwrap_or_default();
+    let right = right.get(start..).unwrap_or_default();
+    let end: usize = left
+        .chars()
+        .rev()
+        .zip(right.chars().rev())
+        .take_while(alike)
+        .map(width)
+        .sum();
+    (
+        left.get(..left.len() - end).unwrap_or_default(),
+        right.get(..right.len() - end).unwrap_or_default(),
+    )
 }

@@ -11,7 +11,7 @@ pub(super) fn is_separator(character: char) -> bool {
 }
 
 /// Cuts at runs of separators. The range must be trimmed.
-pub(super) fn split_blanks(line: &LogicalLine, range: &Range<usize>) -> Vec<Range<usize>> {
+pub(super) fn split_blanks(line: &LogicalLine<'_>, range: &Range<usize>) -> Vec<Range<usize>> {
     let text = line.slice(range);
     let mut words = Vec::new();
     let mut start = None;
@@ -32,7 +32,7 @@ pub(super) fn split_blanks(line: &LogicalLine, range: &Range<usize>) -> Vec<Rang
 
 /// Cuts at the first run of separators only.
 pub(super) fn split_first(
-    line: &LogicalLine,
+    line: &LogicalLine<'_>,
     range: &Range<usize>,
 ) -> (Range<usize>, Option<Range<usize>>) {
     let text = line.slice(range);
@@ -51,7 +51,7 @@ pub(super) fn split_first(
 ///
 /// An escape character at the very end is dropped.
 pub(super) fn split_quoted(
-    line: &LogicalLine,
+    line: &LogicalLine<'_>,
     range: &Range<usize>,
     escape: char,
 ) -> Vec<Range<usize>> {
@@ -97,7 +97,7 @@ pub(super) struct RawFlag {
 
 /// Takes the `--flags` off the front; what is left follows. A lone `--` ends them and vanishes.
 pub(super) fn split_flags(
-    line: &LogicalLine,
+    line: &LogicalLine<'_>,
     range: &Range<usize>,
     escape: char,
 ) -> (Vec<RawFlag>, Range<usize>) {

@@ -171,7 +171,7 @@ fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
         start_period,
         start_interval,
         retries,
-    } = check;
+    } = &**check;
     let nanoseconds = |duration: &Option<Duration>| {
         duration.map_or(0, |duration| {
             i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)

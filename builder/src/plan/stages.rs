@@ -10,8 +10,8 @@ use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
 use crate::parse::suggest::near as near_word;
 use crate::parse::{
     Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
-    StageRef, Word, find_target, near_stage, parse_trigger, resolve_base, resolve_copy_from,
-    resolve_mount_from,
+    StageRef, Stages, Word, find_target, near_stage, parse_trigger, resolve_base,
+    resolve_copy_from, resolve_mount_from,
 };
 use crate::request::{BuildRequest, CachePolicy, NamedContext};
 use crate::{Error, Result};
@@ -61,7 +61,7 @@ pub(super) struct Planner<'a> {
     pub(super) expander: Expander,
     /// What `FROM` sees: predefined platform arguments and those before the first `FROM`.
     pub(super) global: GlobalScope,
-    pub(super) stages: Vec<Stage<'a>>,
+    pub(super) stages: Stages<'a>,
     /// Stage number → position in `out`.
     planned: BTreeMap<usize, usize>,
     /// Image name and platform → position in `out`.

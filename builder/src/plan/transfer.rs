@@ -87,7 +87,7 @@ fn transfer(
                 .map_err(|error| words.place.error(file.span, error.to_string()))?
                 .text
         } else {
-            file.content.clone()
+            file.content.to_string()
         };
         sources.push(CopySource::Inline {
             name: file.name.clone(),

@@ -14,7 +14,7 @@ use super::super::expand::Expander;
 use super::super::mount::MountType;
 use super::super::scope::GlobalScope;
 use super::super::span::{SourceText, Span};
-use super::super::stages::{Stage, StageRef, reachable, resolve_base};
+use super::super::stages::{Stage, StageRef, Stages, reachable, resolve_base};
 use super::run::{LintResult, LintWarning};
 
 /// A place in a file.
@@ -341,7 +341,7 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    fn stage(&mut self, stages: &[Stage<'_>], stage: &Stage<'_>) -> Result<(), Diagnostic> {
+    fn stage(&mut self, stages: &Stages<'_>, stage: &Stage<'_>) -> Result<(), Diagnostic> {
         let error = |span: Span| {
             move |error: super::super::ExpandError| Diagnostic::error(span, error.to_string())
         };

@@ -13,7 +13,7 @@ use super::super::expand::{Environment, ExpandError, Expanded, Expander};
 use super::super::ports::PortSpec;
 use super::super::scope::GlobalScope;
 use super::super::span::{Span, Word};
-use super::super::stages::{Stage, StageRef, resolve_base};
+use super::super::stages::{Stage, StageRef, Stages, resolve_base};
 use super::super::suggest::near;
 use super::names;
 use super::options::LintOptions;
@@ -183,7 +183,7 @@ fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagno
 /// `FROM` has to work with the defaults alone.
 fn check_defaults(
     input: &LintInput<'_>,
-    stages: &[Stage<'_>],
+    stages: &Stages<'_>,
     expander: Expander,
     reporter: &mut Reporter<'_>,
 ) {
