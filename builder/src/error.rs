@@ -66,6 +66,21 @@ pub enum Error {
         #[source]
         source: BoxError,
     },
+    /// A repository is not as a place in it says.
+    #[error("cannot use the repository {repository}")]
+    Git {
+        /// Which.
+        repository: crate::GitRepository,
+        /// Why not.
+        #[source]
+        source: crate::GitPlaceError,
+    },
+    /// `SOURCE_DATE_EPOCH` is no number and names nothing.
+    #[error("invalid SOURCE_DATE_EPOCH: {value}")]
+    SourceDateEpoch {
+        /// What it is.
+        value: String,
+    },
     /// A remote file is not the one that was asked for.
     #[error("{url} has the digest {actual}, not {expected}")]
     ChecksumMismatch {

@@ -11,6 +11,7 @@ mod context;
 mod copy;
 mod error;
 mod executor;
+mod git;
 pub mod glob;
 pub mod ignore;
 pub mod parse;
@@ -29,7 +30,13 @@ pub use executor::{
     Access, Cancel, Executor, Exit, ExitStatus, MountSource, Network, OutputSink, OutputStream,
     Process, ProcessMount, Security,
 };
-pub use remote::{GitCheckout, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource};
+pub use git::{
+    GitAuthorization, GitCommit, GitPlace, GitPlaceError, GitRepository, GitTimes, is_commit,
+};
+pub use remote::{
+    CheckedOut, GitCheckout, GitRemote, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource,
+    http_authorization,
+};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
 };

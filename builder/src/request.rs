@@ -51,8 +51,13 @@ pub struct BuildRequest {
     /// Entitlement for `RUN --network=host`; not needed where [`BuildRequest::network`] is the host's.
     /// Default: no.
     pub allow_host_network: bool,
-    /// Times after this second (since 1970) are written as this second. Default: 0.
+    /// Times after this second (since 1970) are written as this second, where neither the build
+    /// argument `SOURCE_DATE_EPOCH` nor a global one of the Dockerfile says otherwise. Default: 0.
     pub source_date_epoch: Option<i64>,
+    /// What `SOURCE_DATE_EPOCH=context` means, in seconds since 1970. Default: nothing.
+    pub context_time: Option<i64>,
+    /// The same of named contexts, by their names. Default: nothing.
+    pub named_context_times: BTreeMap<String, i64>,
     /// How much is done at once, at least 1. Default: the number of processors.
     pub jobs: usize,
     /// Names for the image, set once it is complete. Default: none.
@@ -88,6 +93,8 @@ impl BuildRequest {
             allow_insecure: false,
             allow_host_network: false,
             source_date_epoch: None,
+            context_time: None,
+            named_context_times: BTreeMap::new(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
             tags: Vec::new(),
             compression: Compression::default(),

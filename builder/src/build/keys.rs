@@ -67,6 +67,7 @@ pub(super) fn copy_by_name(
                 key.push("content", content.as_str());
             }
             CopySource::Http { url, .. } => key.push("url", url.as_str()),
+            CopySource::Git(place) => key.push("repository", place.repository.to_string()),
         }
     }
     key.extend("exclude", &step.exclude);

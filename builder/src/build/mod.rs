@@ -6,12 +6,14 @@
 
 mod bases;
 mod cache_mount;
+pub(crate) mod epoch;
 mod finish;
 mod keys;
 mod materials;
 mod mounts;
 mod output;
 mod remote_file;
+mod repositories;
 mod run;
 mod schedule;
 mod session;
@@ -112,7 +114,10 @@ impl Builder {
     /// When the request is wrong in itself: a syntax error, an unknown stage, a missing file.
     pub fn probe(&self, request: &BuildRequest) -> Result<Option<BuildResult>> {
         let file = read(request)?;
-        let Some(session) = Session::new(self, request, &file, Mode::Probe)? else {
+        let Some(request) = epoch::resolve(self, request, &file, Mode::Probe)? else {
+            return Ok(None);
+        };
+        let Some(session) = Session::new(self, &request, &file, Mode::Probe)? else {
             return Ok(None);
         };
         let Some(stages) = schedule::one_by_one(&session)? else {
@@ -132,7 +137,10 @@ impl Builder {
     /// As [`Builder::probe`].
     pub fn may_run_processes(&self, request: &BuildRequest) -> Result<bool> {
         let file = read(request)?;
-        let session = Session::new(self, request, &file, Mode::Probe)?;
+        let Some(request) = epoch::resolve(self, request, &file, Mode::Probe)? else {
+            return Ok(true);
+        };
+        let session = Session::new(self, &request, &file, Mode::Probe)?;
         Ok(session.is_none_or(|session| session.plan.stages.iter().any(|s| s.runs_processes())))
     }
 
@@ -142,7 +150,9 @@ impl Builder {
     /// As [`crate::Error`] says; nothing is tagged then.
     pub fn build(&self, request: &BuildRequest) -> Result<BuildResult> {
         let file = read(request)?;
-        let Some(session) = Session::new(self, request, &file, Mode::Build)? else {
+        let request = epoch::resolve(self, request, &file, Mode::Build)?;
+        let request = request.ok_or(crate::Error::Cancelled)?;
+        let Some(session) = Session::new(self, &request, &file, Mode::Build)? else {
             // Only a probe gives up on an image.
             return Err(crate::Error::Cancelled);
         };

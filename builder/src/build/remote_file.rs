@@ -1,4 +1,5 @@
-//! `ADD https://…`: fetched to a nameless file, hashed, and then a source like any other.
+//! `ADD https://…`: fetched to a nameless file, hashed, and then a source like any other. Of a
+//! repository the commit is found out here, and no more.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,7 +15,7 @@ use crate::copy::{Found, Source};
 use crate::path::clean_in_root;
 use crate::plan::CopyStep;
 use crate::view::Content;
-use crate::{BoxError, Error, RemoteAnswer, RemoteRequest, Result, Secret};
+use crate::{BoxError, Error, RemoteAnswer, RemoteRequest, Result, http_authorization};
 
 /// Dockerfile reference §ADD: remote files get this mode.
 const REMOTE_MODE: u32 = 0o600;
@@ -51,6 +52,24 @@ pub(super) fn get_all(
 ) -> Result<Got> {
     let mut got = Got::Everything;
     for source in sources {
+        if let Source::Git(git) = source {
+            let session = worker.session;
+            git.commit = match session.mode {
+                Mode::Build => Some(
+                    session
+                        .repositories
+                        .find_commit(&git.place, &session.cancel)?,
+                ),
+                Mode::Probe => git
+                    .place
+                    .known_commit()
+                    .map_err(|error| git.place.error(error))?,
+            };
+            if git.commit.is_none() {
+                return Ok(Got::Nothing);
+            }
+            continue;
+        }
         let Source::Http { url, unpack } = source else {
             continue;
         };
@@ -66,30 +85,6 @@ pub(super) fn get_all(
         *source = fetched;
     }
     Ok(got)
-}
-
-/// `HTTP_AUTH_HEADER_<host>` is a whole header, `HTTP_AUTH_TOKEN_<host>` a bearer token.
-fn authorization(worker: &Worker<'_>, url: &str) -> Option<Secret> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let with_port = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let host = match with_port.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => with_port,
-    };
-    let secrets = &worker.session.request.secrets;
-    let find = |kind: &str| {
-        let full = secrets.get(&format!("HTTP_AUTH_{kind}_{with_port}"));
-        full.or_else(|| secrets.get(&format!("HTTP_AUTH_{kind}_{host}")))
-    };
-    if let Some(header) = find("HEADER") {
-        return Some(header.clone());
-    }
-    let mut bearer = b"Bearer ".to_vec();
-    bearer.extend_from_slice(find("TOKEN")?.expose().trim_ascii());
-    Some(Secret::new(bearer))
 }
 
 fn get(
@@ -115,7 +110,7 @@ fn get(
     };
     let wanted = RemoteRequest {
         url,
-        authorization: authorization(worker, url),
+        authorization: http_authorization(url, &worker.session.request.secrets),
         etag: record.as_ref().and_then(|record| record.etag.as_deref()),
         last_modified: record
             .as_ref()

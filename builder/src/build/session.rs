@@ -10,6 +10,7 @@ use wythe_layers::spec::Digest;
 use wythe_layers::store::Store;
 use wythe_layers::tree::Timestamp;
 
+use super::repositories::Repositories;
 use super::{Builder, bases};
 use crate::cache::Index;
 use crate::context::Context;
@@ -47,6 +48,7 @@ pub(super) struct Session<'a> {
     /// Per stage: its files are read from disk by something later.
     pub(super) read_later: Vec<bool>,
     pub(super) in_flight: InFlight,
+    pub(super) repositories: Repositories<'a>,
     pub(super) base_stacks: Mutex<BTreeMap<usize, Arc<LayerStack>>>,
     contexts: BTreeMap<Option<String>, Arc<Context>>,
     snapshotter: OnceLock<Arc<dyn Snapshotter>>,
@@ -78,6 +80,7 @@ impl<'a> Session<'a> {
             cancel: builder.cancel.child(),
             read_later: read_later(&plan),
             in_flight: InFlight::default(),
+            repositories: Repositories::new(builder, request),
             base_stacks: Mutex::new(BTreeMap::new()),
             contexts,
             snapshotter: OnceLock::new(),

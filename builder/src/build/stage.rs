@@ -246,6 +246,9 @@ impl Worker<'_> {
         }
         let place = self.place(step)?;
         let mut sources = copy::gather(step, &place)?;
+        if let Some(done) = self.copy_of_likely_commit(began, step, &mut sources)? {
+            return Ok(Some(done));
+        }
         let got = remote_file::get_all(self, step, &mut sources, Known::Enough)?;
         if got == Got::Nothing {
             return Ok(None);
@@ -274,6 +277,32 @@ impl Worker<'_> {
         Ok(done)
     }
 
+    /// Where a checksum says which commit it must be, and that was added before, nobody is asked.
+    fn copy_of_likely_commit(
+        &self,
+        began: Instant,
+        step: &CopyStep,
+        sources: &mut [Source],
+    ) -> Result<Option<StepDone>> {
+        let [Source::Git(git)] = sources else {
+            return Ok(None);
+        };
+        // The ref's name stands in `.git`, so there it has to be known.
+        if git.place.keeps_git_dir() {
+            return Ok(None);
+        }
+        git.commit = git.place.likely_commit();
+        if git.commit.is_none() {
+            return Ok(None);
+        }
+        let key = keys::copy_content(self.session, step, self.layers, sources)?;
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let result = self.cached(&key)?;
+        Ok(result.map(|result| done(began, &key, result, StepOutcome::Cached)))
+    }
+
     fn place(&self, step: &CopyStep) -> Result<Place> {
         Ok(match &step.from {
             FileSource::Stage(from) => {
@@ -287,7 +316,16 @@ impl Worker<'_> {
         })
     }
 
-    fn write_copy(&mut self, step: &CopyStep, sources: Vec<Source>) -> Result<CachedResult> {
+    fn write_copy(&mut self, step: &CopyStep, mut sources: Vec<Source>) -> Result<CachedResult> {
+        let session = self.session;
+        for source in &mut sources {
+            if let Source::Git(git) = source {
+                let (index, cancel) = (&session.index, &session.cancel);
+                *source = session
+                    .repositories
+                    .open(git, index, session.clamp, cancel)?;
+            }
+        }
         let mut view = if step.link {
             View::new(Arc::default(), Vec::new())
         } else {

@@ -103,6 +103,10 @@ pub(crate) fn apply(view: &mut View, sources: Vec<Source>, settings: &Settings) 
                 below,
             } => copy_below(view, above, &path, &top, below, settings)?,
             Source::Http { url, .. } => return Err(Error::NoRemote { url }),
+            Source::Git(source) => {
+                let url = source.place.repository.to_string();
+                return Err(Error::NoRemote { url });
+            }
         }
     }
     Ok(())

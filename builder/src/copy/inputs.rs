@@ -6,12 +6,12 @@ use std::sync::Arc;
 use wythe_layers::spec::{Algorithm, Digest, Hasher};
 use wythe_layers::tree::{EntryKind, EntryPath};
 
-use super::{Found, Source};
+use super::{Found, GitSource, Source};
 use crate::cache::KeyBuilder;
 use crate::context::Item;
 use crate::path::display;
 use crate::view::Content;
-use crate::{Error, Result};
+use crate::{Error, GitTimes, Result};
 
 /// Gives the key everything that was found, and the entries their digests. `false` when more
 /// bytes than `limit_bytes` would have to be read for it.
@@ -58,6 +58,7 @@ pub(crate) fn inputs(
                 }
             }
             Source::Http { url, .. } => key.push("source", url.as_str()),
+            Source::Git(source) => describe_git(source, key),
         }
     }
     Ok(true)
@@ -101,6 +102,35 @@ fn describe(
     key.push("file", line);
 }
 
+/// A commit names all its files. Where it was got from shows in `.git` only.
+fn describe_git(source: &GitSource, key: &mut KeyBuilder) {
+    let GitSource {
+        place,
+        commit,
+        exclude,
+    } = source;
+    let Some(commit) = commit else {
+        key.push("repository", place.repository.to_string());
+        return;
+    };
+    key.push("commit", commit.commit.as_str());
+    if let Some(directory) = place.inner_directory() {
+        key.push("directory", directory);
+    }
+    if place.keeps_git_dir() {
+        key.push("repository", place.repository.to_string());
+        key.push("object", commit.object.as_str());
+        key.extend("ref", commit.reference.as_slice());
+    }
+    if !place.submodules {
+        key.push("flag", "without submodules");
+    }
+    if place.times == GitTimes::Commit {
+        key.push("flag", "times of the commit");
+    }
+    key.extend("exclude", exclude);
+}
+
 /// Unambiguous text of any bytes.
 fn escape(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
@@ -118,7 +148,7 @@ fn fill_digests(sources: &mut [Source], jobs: usize, limit_bytes: Option<u64>) -
                 founds.push(top);
                 founds.extend(below.iter_mut().map(|(_, found)| found));
             }
-            Source::Http { .. } => {}
+            Source::Http { .. } | Source::Git(_) => {}
         }
     }
     let mut waiting = Vec::new();

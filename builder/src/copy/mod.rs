@@ -19,4 +19,4 @@ pub(crate) use apply::{Settings, apply};
 pub use archive::decompress;
 pub(crate) use inputs::inputs;
 pub(crate) use place::Place;
-pub(crate) use sources::{Found, Source, gather};
+pub(crate) use sources::{Found, GitSource, Source, gather, whole};

@@ -11,7 +11,7 @@ use crate::ignore::IgnoreRules;
 use crate::path::clean_in_root;
 use crate::plan::{CopySource, CopyStep};
 use crate::view::Content;
-use crate::{Error, Result};
+use crate::{Error, GitCommit, GitPlace, Result};
 
 /// A file, directory or link that will be copied.
 #[derive(Debug, Clone)]
@@ -46,6 +46,18 @@ pub(crate) enum Source {
     },
     /// A file over http.
     Http { url: String, unpack: bool },
+    /// A directory of a repository.
+    Git(Box<GitSource>),
+}
+
+/// A directory of a repository, known by its commit until its files are needed.
+#[derive(Debug, Clone)]
+pub(crate) struct GitSource {
+    pub(crate) place: GitPlace,
+    /// `None`: not found out yet.
+    pub(crate) commit: Option<GitCommit>,
+    /// `--exclude`.
+    pub(crate) exclude: Vec<String>,
 }
 
 /// Finds everything that `step` reads.
@@ -53,16 +65,7 @@ pub(crate) enum Source {
 /// # Errors
 /// [`Error::SourceMissing`] with near names, when a source that is no pattern is not there.
 pub(crate) fn gather(step: &CopyStep, place: &Place) -> Result<Vec<Source>> {
-    let exclude = if step.exclude.is_empty() {
-        None
-    } else {
-        let patterns = step.exclude.iter().map(String::as_str);
-        let rules = IgnoreRules::from_patterns(patterns);
-        Some(rules.map_err(|source| Error::IgnoreRules {
-            name: "--exclude".to_owned(),
-            source,
-        })?)
-    };
+    let exclude = exclude_rules(&step.exclude)?;
     let mut found = Vec::new();
     for source in &step.sources {
         match source {
@@ -70,6 +73,11 @@ pub(crate) fn gather(step: &CopyStep, place: &Place) -> Result<Vec<Source>> {
                 url: url.clone(),
                 unpack: *unpack,
             }),
+            CopySource::Git(place) => found.push(Source::Git(Box::new(GitSource {
+                place: place.clone(),
+                commit: None,
+                exclude: step.exclude.clone(),
+            }))),
             CopySource::Inline { name, content } => found.push(inline(name, content)),
             CopySource::Path { text, .. } if step.parents => {
                 gather_parents(text, place, exclude.as_ref(), &mut found)?;
@@ -86,6 +94,22 @@ pub(crate) fn gather(step: &CopyStep, place: &Place) -> Result<Vec<Source>> {
         }
     }
     Ok(found)
+}
+
+fn exclude_rules(patterns: &[String]) -> Result<Option<IgnoreRules>> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    let rules = IgnoreRules::from_patterns(patterns.iter().map(String::as_str));
+    rules.map(Some).map_err(|source| Error::IgnoreRules {
+        name: "--exclude".to_owned(),
+        source,
+    })
+}
+
+/// Everything in a directory, as `COPY .` would copy it.
+pub(crate) fn whole(place: &Place, exclude: &[String]) -> Result<Option<Source>> {
+    tree(place, &EntryPath::ROOT, exclude_rules(exclude)?.as_ref())
 }
 
 fn inline(name: &str, content: &str) -> Source {

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use wythe_layers::spec::{ImageConfig, Raw, Reference};
 
 use crate::parse::{CacheSharing, SourceText, Span};
-use crate::{Network, Security};
+use crate::{GitPlace, Network, Security};
 
-pub(crate) use stages::plan;
+pub(crate) use stages::{plan, platform_args};
 
 /// What to build.
 #[derive(Debug)]
@@ -202,6 +202,8 @@ pub(crate) enum CopySource {
     Inline { name: String, content: String },
     /// `http://…`, `https://…`.
     Http { url: String, unpack: bool },
+    /// A repository.
+    Git(GitPlace),
 }
 
 /// `--chown`.

@@ -7,6 +7,7 @@ use wythe_layers::spec::{ImageConfig, Platform, Reference};
 
 use super::stage::StageState;
 use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
+use crate::build::epoch;
 use crate::parse::suggest::near as near_word;
 use crate::parse::{
     Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
@@ -86,6 +87,16 @@ impl<'a> Planner<'a> {
         let defaults = platform_args(self.request, name.unwrap_or("default"));
         self.global = GlobalScope::evaluate(self.file, &defaults, &self.request.build_args)
             .map_err(|diagnostic| Error::at(&self.file.source, diagnostic))?;
+        // By now it is a number, whatever the file says.
+        let value = self.global.values.get_mut(epoch::NAME);
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            match self.request.source_date_epoch {
+                Some(seconds) => *value = seconds.to_string(),
+                None => {
+                    self.global.values.remove(epoch::NAME);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -394,7 +405,10 @@ fn is_uncached(policy: &CachePolicy, name: &str, index: usize) -> bool {
 }
 
 /// `BUILDPLATFORM`, `TARGETARCH`, …: overridable, visible to `FROM`, elsewhere once declared.
-fn platform_args(request: &BuildRequest, target_stage: &str) -> BTreeMap<String, String> {
+pub(crate) fn platform_args(
+    request: &BuildRequest,
+    target_stage: &str,
+) -> BTreeMap<String, String> {
     let mut args = BTreeMap::new();
     for (prefix, platform) in [
         ("BUILD", &request.build_platform),

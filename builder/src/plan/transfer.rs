@@ -2,10 +2,10 @@
 
 use super::stage::{Words, parse_chown};
 use super::{Chmod, Chown, CopySource, CopyStep, FileSource};
-use crate::Result;
 use crate::chmod::Symbolic;
 use crate::parse::{Add, Copy, Expander, Transfer};
 use crate::path::absolute_from;
+use crate::{GitPlace, Result};
 
 /// Largest octal mode.
 const MAX_MODE: u32 = 0o7777;
@@ -31,6 +31,7 @@ pub(super) fn copy(
 pub(super) fn add(add: &Add, workdir: &str, words: &Words<'_>) -> Result<(CopyStep, String)> {
     let remote = Remote::Allowed {
         unpack: add.unpack.unwrap_or(false),
+        keep_git_dir: add.keep_git_dir,
     };
     let (mut step, text) = transfer(
         &add.files,
@@ -42,26 +43,37 @@ pub(super) fn add(add: &Add, workdir: &str, words: &Words<'_>) -> Result<(CopySt
     )?;
     step.unpack = add.unpack.unwrap_or(true);
     if let Some(word) = &add.checksum {
-        let is_remote = |source: &CopySource| matches!(source, CopySource::Http { .. });
-        match step.sources.as_slice() {
-            [only] if is_remote(only) => step.checksum = Some(words.expand(word)?),
-            [_] => {
-                let message = "checksum requires HTTP(S) or Git sources";
-                return Err(words.place.error(word.span, message));
-            }
-            _ => {
-                let message = "checksum can't be specified for multiple sources";
-                return Err(words.place.error(word.span, message));
-            }
+        let checksum = words.expand(word)?;
+        if !checksum.is_empty() {
+            set_checksum(&mut step, checksum)
+                .map_err(|message| words.place.error(word.span, message))?;
         }
     }
     Ok((step, text))
 }
 
+fn set_checksum(step: &mut CopyStep, checksum: String) -> Result<(), String> {
+    match step.sources.as_mut_slice() {
+        [CopySource::Http { .. }] => step.checksum = Some(checksum),
+        [CopySource::Git(place)] => {
+            if let Some(own) = place.checksum.as_ref().filter(|own| **own != checksum) {
+                return Err(format!("checksum mismatch {checksum:?} != {own:?}"));
+            }
+            place.checksum = Some(checksum);
+        }
+        [_] => return Err("checksum requires HTTP(S) or Git sources".to_owned()),
+        _ => return Err("checksum can't be specified for multiple sources".to_owned()),
+    }
+    Ok(())
+}
+
 #[derive(Clone, Copy)]
 enum Remote {
     Refused,
-    Allowed { unpack: bool },
+    Allowed {
+        unpack: bool,
+        keep_git_dir: Option<bool>,
+    },
 }
 
 fn transfer(
@@ -77,8 +89,14 @@ fn transfer(
     let mut sources = Vec::new();
     for word in files.paths() {
         let path = words.expand(word)?;
-        text.push_str(&format!(" {path}"));
-        sources.push(source(path, word.span, remote, words)?);
+        let source = source(path.clone(), word.span, remote, words)?;
+        match &source {
+            CopySource::Git(place) => {
+                text.push_str(&format!(" {}", place.repository.hide_in(&path)))
+            }
+            _ => text.push_str(&format!(" {path}")),
+        }
+        sources.push(source);
     }
     for file in files.inline_files() {
         text.push_str(&format!(" <<{}", file.name));
@@ -142,31 +160,27 @@ fn source(
     remote: Remote,
     words: &Words<'_>,
 ) -> Result<CopySource> {
-    let is_git = is_git(&path);
+    let refuse = |message: &str| Err(words.place.error(span, message));
+    let git = GitPlace::parse(&path).map_err(|error| words.place.error(span, error.to_string()))?;
     let is_http = path.starts_with("http://") || path.starts_with("https://");
-    match remote {
-        Remote::Refused if is_git => {
-            let message = "source can't be a git ref for COPY";
-            Err(words.place.error(span, message))
+    match (git, remote) {
+        (Some(_), Remote::Refused) => refuse("source can't be a git ref for COPY"),
+        (None, Remote::Refused) if is_http => refuse("source can't be a URL for COPY"),
+        (Some(mut place), Remote::Allowed { keep_git_dir, .. }) => {
+            match (place.keep_git_dir, keep_git_dir) {
+                (Some(own), Some(flag)) if own != flag => {
+                    return refuse("inconsistent keep-git-dir configuration");
+                }
+                (None, flag) => place.keep_git_dir = flag,
+                _ => {}
+            }
+            Ok(CopySource::Git(place))
         }
-        Remote::Refused if is_http => {
-            Err(words.place.error(span, "source can't be a URL for COPY"))
+        (None, Remote::Allowed { unpack, .. }) if is_http => {
+            Ok(CopySource::Http { url: path, unpack })
         }
-        Remote::Allowed { .. } if is_git => {
-            let message = "ADD of git repositories is not supported; give --build-context NAME=ADDRESS and use COPY --from=NAME";
-            Err(words.place.error(span, message))
-        }
-        Remote::Allowed { unpack } if is_http => Ok(CopySource::Http { url: path, unpack }),
-        _ => Ok(CopySource::Path { text: path, span }),
+        (None, _) => Ok(CopySource::Path { text: path, span }),
     }
-}
-
-fn is_git(path: &str) -> bool {
-    let scheme = path.starts_with("git://") || path.starts_with("ssh://");
-    let scp = path.starts_with("git@") && path.contains(':');
-    let http = path.starts_with("http://") || path.starts_with("https://");
-    let bare = path.split(['#', '?']).next().unwrap_or(path);
-    scheme || scp || (http && bare.ends_with(".git"))
 }
 
 fn parse_chmod(text: &str) -> Result<Option<Chmod>, String> {
@@ -233,19 +247,6 @@ mod tests {
         assert!(matches!(parse_chmod("u+x"), Ok(Some(Chmod::Symbolic(_)))));
         for bad in ["9", "17777", "0888", "rwx"] {
             assert!(parse_chmod(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn addresses_of_repositories_are_told_from_files() {
-        for (path, expected) in [
-            ("https://x.example/a/b.git", true),
-            ("https://x.example/a/b.git#main:sub", true),
-            ("git@x.example:a/b", true),
-            ("https://x.example/a.tar.gz", false),
-            ("src/git@home", false),
-        ] {
-            assert_eq!(is_git(path), expected, "{path}");
         }
     }
 }

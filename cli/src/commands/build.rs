@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use wythe_layers::spec::Reference;
 use wythe_layers::store::Store;
 use wythe_runtime::userns::Rung;
 
-use super::context::{Found, Place};
+use super::context::{Access, Files, Found, Place};
 use super::output::{Kind, Output};
 use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
@@ -59,7 +59,13 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         !pushes || !args.tags.is_empty(),
         "pushing needs a name: give --tag"
     );
-    let place = Place::parse(&args.context)?;
+    let build_args = build_args(settings, args);
+    let mut place = Place::parse(&args.context)?;
+    if let Place::Git(git) = &mut place
+        && keeps_git_dir(&build_args)
+    {
+        git.keep_git_dir = Some(true);
+    }
     let from_stdin = args.file.as_deref() == Some(Path::new("-"));
     ensure!(
         !from_stdin || place != Place::Stdin,
@@ -81,12 +87,28 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     let cancel = cancel.unwrap_or_default();
     // Temporary directories live until the end of this function, whichever end that is.
     let mut kept = Vec::new();
-    let base = base_request(settings, args, &place, &cancel, &mut kept)?;
-    let mut request = request(settings, args, &outputs, base)?;
+    let ssh = agents(settings, args)?;
+    let mut access = Access {
+        secrets: secrets(settings, args)?,
+        // People who name a repository mean their own agent, as for Docker; a Dockerfile does not.
+        ssh_agent: (ssh.get("default").cloned()).or_else(|| settings.env.path("SSH_AUTH_SOCK")),
+        commit_times: build_args
+            .get("SOURCE_DATE_EPOCH")
+            .is_some_and(|text| !text.is_empty()),
+    };
+    let base = base_request(settings, args, &place, &access, &cancel, &mut kept)?;
+    let mut request = request(args, &outputs, base)?;
+    request.build_args = build_args;
+    access.commit_times = false;
     for (name, source) in named {
-        let context = source.get(settings, &name, &cancel, &mut kept)?;
+        let (context, time) = source.get(settings, &name, &access, &cancel, &mut kept)?;
+        request
+            .named_context_times
+            .extend(time.map(|time| (name.clone(), time)));
         request.named_contexts.insert(name, context);
     }
+    request.secrets = access.secrets;
+    request.ssh = ssh;
     if args.check || args.call.is_some() {
         return super::check::run(settings, &request, args);
     }
@@ -156,7 +178,6 @@ fn build(
 }
 
 fn request(
-    settings: &Settings,
     args: &BuildArgs,
     outputs: &[Output],
     mut request: BuildRequest,
@@ -169,7 +190,6 @@ fn request(
         request.platform = platform.clone();
         request.platform_is_given = true;
     }
-    request.build_args = build_args(settings, args);
     request.cache = match (args.no_cache, args.no_cache_filter.is_empty()) {
         (true, _) => CachePolicy::Ignore,
         (false, true) => CachePolicy::Use,
@@ -193,15 +213,21 @@ fn request(
         }
     }
     request.jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
-    request.source_date_epoch = source_date_epoch(settings, &request)?;
     if let Some(compression) = outputs.iter().find_map(|output| output.compression) {
         request.compression = compression;
     }
-    for spec in &args.secrets {
-        let (id, secret) = secret(settings, spec)?;
-        request.secrets.insert(id, secret);
-    }
-    for spec in &args.ssh {
+    Ok(request)
+}
+
+/// `--secret`.
+fn secrets(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<String, Secret>> {
+    let specs = args.secrets.iter();
+    specs.map(|spec| secret(settings, spec)).collect()
+}
+
+/// `--ssh ID[=SOCKET]`.
+fn agents(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let agent = |spec: &String| {
         let (id, socket) = spec.split_once('=').unwrap_or((spec, ""));
         let socket = if socket.is_empty() {
             settings.env.path("SSH_AUTH_SOCK")
@@ -209,9 +235,15 @@ fn request(
             Some(socket.into())
         };
         let socket = socket.with_context(|| format!("--ssh {spec}: SSH_AUTH_SOCK is not set"))?;
-        request.ssh.insert(id.to_owned(), socket);
-    }
-    Ok(request)
+        Ok((id.to_owned(), socket))
+    };
+    args.ssh.iter().map(agent).collect()
+}
+
+/// `BUILDKIT_CONTEXT_KEEP_GIT_DIR` (Dockerfile reference §BuildKit built-in build args).
+fn keeps_git_dir(build_args: &BTreeMap<String, String>) -> bool {
+    let value = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    value.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// The Dockerfile and the context.
@@ -219,15 +251,16 @@ fn base_request(
     settings: &Settings,
     args: &BuildArgs,
     place: &Place,
+    access: &Access,
     cancel: &Cancel,
     kept: &mut Vec<TempDir>,
 ) -> anyhow::Result<BuildRequest> {
-    let directory = match place.get(settings, cancel)? {
-        Found::Directory(directory, keeper) => {
-            kept.extend(keeper);
-            directory
+    let (directory, time) = match place.get(settings, access, cancel)? {
+        Found::Directory(files) => {
+            kept.extend(files.keeper);
+            (files.directory, files.time)
         }
-        Found::Dockerfile(bytes) => {
+        Found::Dockerfile(bytes, time) => {
             ensure!(
                 args.file.is_none(),
                 "--file and a context that is a Dockerfile alone exclude each other"
@@ -237,9 +270,21 @@ fn base_request(
                 _ => "Dockerfile",
             };
             let name = name.to_owned();
-            return Ok(BuildRequest::new(InputFile { name, bytes }));
+            let mut request = BuildRequest::new(InputFile { name, bytes });
+            request.context_time = time;
+            return Ok(request);
         }
     };
+    let mut request = directory_request(args, place, directory)?;
+    request.context_time = time;
+    Ok(request)
+}
+
+fn directory_request(
+    args: &BuildArgs,
+    place: &Place,
+    directory: PathBuf,
+) -> anyhow::Result<BuildRequest> {
     if args.file.as_deref() == Some(Path::new("-")) {
         let mut request = BuildRequest::new(stdin_dockerfile()?);
         request.ignore_file = InputFile::in_context(&directory, ".dockerignore".as_ref())?;
@@ -334,19 +379,24 @@ impl NamedSource {
         self,
         settings: &Settings,
         name: &str,
+        access: &Access,
         cancel: &Cancel,
         kept: &mut Vec<TempDir>,
-    ) -> anyhow::Result<NamedContext> {
+    ) -> anyhow::Result<(NamedContext, Option<i64>)> {
         let place = match self {
-            Self::Image(reference) => return Ok(NamedContext::Image(reference)),
+            Self::Image(reference) => return Ok((NamedContext::Image(reference), None)),
             Self::Files(place) => place,
         };
-        match place.get(settings, cancel)? {
-            Found::Directory(directory, keeper) => {
+        match place.get(settings, access, cancel)? {
+            Found::Directory(Files {
+                directory,
+                keeper,
+                time,
+            }) => {
                 kept.extend(keeper);
-                Ok(NamedContext::Directory(directory))
+                Ok((NamedContext::Directory(directory), time))
             }
-            Found::Dockerfile(_) => bail!("the named context {name} is not an archive"),
+            Found::Dockerfile(..) => bail!("the named context {name} is not an archive"),
         }
     }
 }
@@ -362,6 +412,10 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
             }
         }
     }
+    // As Docker's and BuildKit's clients do.
+    if let Some(epoch) = settings.env.text("SOURCE_DATE_EPOCH") {
+        values.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
+    }
     for spec in &args.build_args {
         match spec.split_once('=') {
             Some((name, value)) => {
@@ -375,20 +429,6 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
         }
     }
     values
-}
-
-fn source_date_epoch(settings: &Settings, request: &BuildRequest) -> anyhow::Result<Option<i64>> {
-    let from_args = request.build_args.get("SOURCE_DATE_EPOCH").cloned();
-    let Some(text) = from_args
-        .or_else(|| settings.env.text("SOURCE_DATE_EPOCH"))
-        .filter(|text| !text.is_empty())
-    else {
-        return Ok(None);
-    };
-    let seconds = text
-        .parse()
-        .with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))?;
-    Ok(Some(seconds))
 }
 
 /// `id=ID[,src=FILE|,env=NAME][,type=file|env]` (docker-build(1) §--secret).

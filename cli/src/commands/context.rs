@@ -4,15 +4,19 @@
 //! that is removed when the build is over, however it ends. Archives are hostile: they are unpacked
 //! by the same code as layers, which never leaves the directory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
-use wythe_builder::{Cancel, GitCheckout, RemoteAnswer, RemoteRequest, RemoteSource};
+use wythe_builder::{
+    Cancel, GitCheckout, GitPlace, GitRemote, GitTimes, RemoteAnswer, RemoteRequest, RemoteSource,
+    Secret,
+};
 use wythe_layers::tar::TarReader;
-use wythe_layers::tree::{Applier, ApplyOptions, Flavour, NoLower, RootDir};
+use wythe_layers::tree::{Applier, ApplyOptions, EntryKind, Flavour, NoLower, RootDir};
 
 use crate::settings::Settings;
 use crate::wire;
@@ -37,30 +41,36 @@ pub(crate) enum Place {
     Http(String),
 }
 
-/// A directory of a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GitPlace {
-    /// Its address.
-    pub(crate) repository: String,
-    /// Branch, tag, other ref or commit.
-    pub(crate) name: Option<String>,
-    /// A directory in it.
-    pub(crate) directory: Option<String>,
-    /// What the commit's name must begin with.
-    pub(crate) checksum: Option<String>,
-    /// Whether `.git` stays.
-    pub(crate) keep_git_dir: bool,
-    /// Whether submodules are there.
-    pub(crate) submodules: bool,
-}
-
 /// What came of a place.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// A directory; of a temporary one, its keeper.
-    Directory(PathBuf, Option<TempDir>),
+    /// Files.
+    Directory(Files),
     /// A Dockerfile alone.
-    Dockerfile(Vec<u8>),
+    Dockerfile(Vec<u8>, Option<i64>),
+}
+
+/// Files of a place.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Where they are.
+    pub(crate) directory: PathBuf,
+    /// Of a temporary directory, its keeper.
+    pub(crate) keeper: Option<TempDir>,
+    /// When they came to be, in seconds since 1970, for `SOURCE_DATE_EPOCH=context`: only what is
+    /// from elsewhere has such a time.
+    pub(crate) time: Option<i64>,
+}
+
+/// What opens places of other machines.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    /// `--secret`.
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    /// The agent, for repositories over ssh.
+    pub(crate) ssh_agent: Option<PathBuf>,
+    /// Files of repositories get the commit's time.
+    pub(crate) commit_times: bool,
 }
 
 impl Place {
@@ -69,9 +79,12 @@ impl Place {
         if text == Path::new("-") {
             return Ok(Self::Stdin);
         }
+        if text.is_dir() {
+            return Ok(Self::Directory(text.to_owned()));
+        }
         if let Some(text) = text.to_str() {
-            if is_git(text) {
-                return GitPlace::parse(text).map(Self::Git);
+            if let Some(place) = GitPlace::parse_context(text).with_context(|| text.to_owned())? {
+                return Ok(Self::Git(place));
             }
             if text.starts_with("http://") || text.starts_with("https://") {
                 return Ok(Self::Http(text.to_owned()));
@@ -80,12 +93,7 @@ impl Place {
         if text.is_file() {
             return Ok(Self::Archive(text.to_owned()));
         }
-        let shown = text.display();
-        ensure!(
-            text.is_dir(),
-            "the build context {shown} is not a directory"
-        );
-        Ok(Self::Directory(text.to_owned()))
+        bail!("the build context {} is not a directory", text.display())
     }
 
     /// Whether there is anything to be fetched or unpacked.
@@ -94,191 +102,112 @@ impl Place {
     }
 
     /// Fetches and unpacks what there is.
-    pub(crate) fn get(&self, settings: &Settings, cancel: &Cancel) -> anyhow::Result<Found> {
+    pub(crate) fn get(
+        &self,
+        settings: &Settings,
+        access: &Access,
+        cancel: &Cancel,
+    ) -> anyhow::Result<Found> {
         match self {
-            Self::Directory(path) => Ok(Found::Directory(path.clone(), None)),
+            Self::Directory(path) => Ok(Found::Directory(Files {
+                directory: path.clone(),
+                keeper: None,
+                time: None,
+            })),
             Self::Stdin => {
                 let shown = "cannot use the build context from standard input";
-                content(settings, std::io::stdin(), cancel).context(shown)
+                content(settings, std::io::stdin(), Time::None, cancel).context(shown)
             }
             Self::Archive(path) => {
                 let shown = || format!("cannot use the build context {}", path.display());
                 let file = File::open(path).with_context(shown)?;
-                match content(settings, file, cancel).with_context(shown)? {
+                match content(settings, file, Time::None, cancel).with_context(shown)? {
                     found @ Found::Directory(..) => Ok(found),
-                    Found::Dockerfile(_) => bail!(
+                    Found::Dockerfile(..) => bail!(
                         "the build context {} is neither a directory nor an archive",
                         path.display()
                     ),
                 }
             }
             Self::Http(url) => {
-                let remote = wire::remote(settings)?;
-                let wanted = RemoteRequest {
-                    url,
-                    ..RemoteRequest::default()
-                };
                 let safe = url.split(['?', '#']).next().unwrap_or_default();
                 let shown = || format!("cannot get the build context {safe}");
-                let answer = remote.open_http(&wanted);
-                match answer
-                    .map_err(anyhow::Error::from_boxed)
-                    .with_context(shown)?
-                {
-                    RemoteAnswer::File(file) => {
-                        content(settings, file.body, cancel).with_context(shown)
-                    }
-                    RemoteAnswer::Unchanged => bail!("{}", shown()),
-                }
+                http(settings, url, access, cancel).with_context(shown)
             }
-            Self::Git(git) => {
-                let shown = || format!("cannot get the build context {}", git.repository);
-                git.get(settings, cancel).with_context(shown)
+            Self::Git(place) => {
+                let shown = || format!("cannot get the build context {}", place.repository);
+                git(settings, place, access, cancel).with_context(shown)
             }
         }
     }
 }
 
-impl GitPlace {
-    /// `REPOSITORY[#REF[:DIRECTORY]]` and `REPOSITORY?ref=…&subdir=…` (docker-build(1) §Git).
-    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
-        let (rest, fragment) = match text.split_once('#') {
-            Some((rest, fragment)) => (rest, Some(fragment)),
-            None => (text, None),
-        };
-        let (repository, query) = match rest.split_once('?') {
-            Some((repository, query)) => (repository, Some(query)),
-            None => (rest, None),
-        };
-        let repository = match repository.strip_prefix("github.com/") {
-            Some(path) => format!("https://github.com/{path}"),
-            None => repository.to_owned(),
-        };
-        let mut place = Self {
-            repository,
-            name: None,
-            directory: None,
-            checksum: None,
-            keep_git_dir: false,
-            submodules: true,
-        };
-        if let Some(query) = query {
-            ensure!(
-                fragment.is_none(),
-                "{text}: give a query or a fragment, not both"
-            );
-            for part in query.split('&').filter(|part| !part.is_empty()) {
-                let (key, value) = part.split_once('=').unwrap_or((part, ""));
-                place.set(key, value).with_context(|| text.to_owned())?;
-            }
+fn http(settings: &Settings, url: &str, access: &Access, cancel: &Cancel) -> anyhow::Result<Found> {
+    let wanted = RemoteRequest {
+        url,
+        authorization: wythe_builder::http_authorization(url, &access.secrets),
+        ..RemoteRequest::default()
+    };
+    let answer = wire::remote(settings)?.open_http(&wanted);
+    match answer.map_err(anyhow::Error::from_boxed)? {
+        RemoteAnswer::File(file) => {
+            let time = match file.modified {
+                Some(time) => Time::Known(time.seconds),
+                None => Time::Newest,
+            };
+            content(settings, file.body, time, cancel)
         }
-        if let Some(fragment) = fragment {
-            let (name, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
-            place.name = Some(name.to_owned()).filter(|name| !name.is_empty());
-            place.directory = Some(directory.to_owned()).filter(|path| !path.is_empty());
-        }
-        Ok(place)
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> anyhow::Result<()> {
-        let is_on = || match value {
-            "" | "1" | "true" => Ok(true),
-            "0" | "false" => Ok(false),
-            _ => Err(anyhow::anyhow!("{key}={value} is neither true nor false")),
-        };
-        let name = match key {
-            "ref" => value.to_owned(),
-            "branch" => format!("refs/heads/{value}"),
-            "tag" => format!("refs/tags/{value}"),
-            "commit" | "checksum" => {
-                self.checksum = Some(value.to_owned());
-                return Ok(());
-            }
-            "subdir" => {
-                self.directory = Some(value.to_owned());
-                return Ok(());
-            }
-            "keep-git-dir" => {
-                self.keep_git_dir = is_on()?;
-                return Ok(());
-            }
-            "submodules" => {
-                self.submodules = is_on()?;
-                return Ok(());
-            }
-            _ => bail!(
-                "{key:?} is none of ref, branch, tag, commit, checksum, subdir, keep-git-dir, submodules"
-            ),
-        };
-        ensure!(
-            self.name.is_none(),
-            "ref, branch and tag exclude each other"
-        );
-        self.name = Some(name);
-        Ok(())
-    }
-
-    fn get(&self, settings: &Settings, cancel: &Cancel) -> anyhow::Result<Found> {
-        let remote = wire::remote(settings)?;
-        let whole = |text: &&String| matches!(text.len(), 40 | 64);
-        let commit = match (&self.name, self.checksum.as_ref().filter(whole)) {
-            (None, Some(commit)) => commit.clone(),
-            (name, _) => remote
-                .find_commit(&self.repository, name.as_deref())
-                .map_err(anyhow::Error::from_boxed)?,
-        };
-        if let Some(expected) = &self.checksum {
-            ensure!(
-                expected.len() >= 7 && commit.starts_with(expected.as_str()),
-                "it is at the commit {commit}, not {expected}"
-            );
-        }
-        let directory = temporary(settings)?;
-        let wanted = GitCheckout {
-            repository: &self.repository,
-            name: self.name.as_deref(),
-            commit: &commit,
-            keep_git_dir: self.keep_git_dir,
-            submodules: self.submodules,
-        };
-        remote
-            .checkout(&wanted, directory.path(), cancel)
-            .map_err(anyhow::Error::from_boxed)?;
-        let mut top = directory.path().to_owned();
-        if let Some(below) = &self.directory {
-            // A link of the repository may lead out of it: none is followed.
-            top = below_without_links(directory.path(), below)?;
-        }
-        Ok(Found::Directory(top, Some(directory)))
+        RemoteAnswer::Unchanged => bail!("the server says that nothing changed"),
     }
 }
 
-fn below_without_links(top: &Path, below: &str) -> anyhow::Result<PathBuf> {
-    let mut path = top.to_owned();
-    for component in Path::new(below).components() {
-        match component {
-            std::path::Component::Normal(name) => path.push(name),
-            std::path::Component::RootDir | std::path::Component::CurDir => continue,
-            _ => bail!("the directory {below:?} leaves the repository"),
-        }
-        let kind = std::fs::symlink_metadata(&path);
-        let is_directory = kind.is_ok_and(|found| found.is_dir());
-        ensure!(
-            is_directory,
-            "{below:?} is not a directory of the repository"
-        );
-    }
-    Ok(path)
-}
-
-/// Addresses of repositories, as Docker tells them from files.
-pub(crate) fn is_git(text: &str) -> bool {
-    let scheme = text.starts_with("git://") || text.starts_with("ssh://");
-    let scp = text.starts_with("git@") && text.contains(':');
-    let github = text.starts_with("github.com/");
-    let http = text.starts_with("http://") || text.starts_with("https://");
-    let bare = text.split(['#', '?']).next().unwrap_or(text);
-    scheme || scp || github || (http && bare.ends_with(".git"))
+fn git(
+    settings: &Settings,
+    place: &GitPlace,
+    access: &Access,
+    cancel: &Cancel,
+) -> anyhow::Result<Found> {
+    let remote = wire::remote(settings)?;
+    let is_ssh = place.repository.is_ssh();
+    let ask = GitRemote {
+        repository: &place.repository,
+        name: place.name.as_deref(),
+        authorization: place
+            .repository
+            .authorization(|name| access.secrets.get(name)),
+        ssh_agent: access.ssh_agent.as_deref().filter(|_| is_ssh),
+    };
+    ensure!(
+        !is_ssh || ask.ssh_agent.is_some(),
+        "it is reached by ssh, and there is no agent: SSH_AUTH_SOCK is not set"
+    );
+    let commit = match place.known_commit()? {
+        Some(commit) => commit,
+        None => remote
+            .find_commit(&ask, cancel)
+            .map_err(anyhow::Error::from_boxed)?,
+    };
+    place.check(&commit)?;
+    let directory = temporary(settings)?;
+    let wanted = GitCheckout {
+        remote: ask,
+        commit: &commit,
+        keep_git_dir: place.keeps_git_dir(),
+        submodules: place.submodules,
+        times: if access.commit_times {
+            GitTimes::Commit
+        } else {
+            place.times
+        },
+    };
+    let done = remote
+        .checkout(&wanted, directory.path(), cancel)
+        .map_err(anyhow::Error::from_boxed)?;
+    Ok(Found::Directory(Files {
+        directory: place.find_directory(directory.path())?,
+        keeper: Some(directory),
+        time: Some(done.committed.seconds),
+    }))
 }
 
 fn temporary(settings: &Settings) -> anyhow::Result<TempDir> {
@@ -304,10 +233,31 @@ impl<R: Read> Read for Stoppable<'_, R> {
     }
 }
 
+/// What time a context has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    /// Anything of this machine: none.
+    None,
+    /// What the server says.
+    Known(i64),
+    /// Of an archive whose server does not say, that of its newest file.
+    Newest,
+}
+
+impl Time {
+    fn known(self) -> Option<i64> {
+        match self {
+            Self::Known(seconds) => Some(seconds),
+            Self::None | Self::Newest => None,
+        }
+    }
+}
+
 /// An archive, unpacked, or else a Dockerfile; told by its content.
 fn content(
     settings: &Settings,
     reader: impl Read + Send,
+    time: Time,
     cancel: &Cancel,
 ) -> anyhow::Result<Found> {
     let mut reader = BufReader::with_capacity(
@@ -337,16 +287,21 @@ fn content(
                 head.len() as u64 <= MAX_DOCKERFILE_BYTES,
                 "it is no archive, and larger than any Dockerfile"
             );
-            return Ok(Found::Dockerfile(head));
+            return Ok(Found::Dockerfile(head, time.known()));
         }
     }
     let directory = temporary(settings)?;
     let whole = std::io::Cursor::new(head).chain(reader);
-    unpack(wythe_builder::decompress(whole)?, directory.path())?;
-    Ok(Found::Directory(
-        directory.path().to_owned(),
-        Some(directory),
-    ))
+    let newest = unpack(wythe_builder::decompress(whole)?, directory.path())?;
+    Ok(Found::Directory(Files {
+        directory: directory.path().to_owned(),
+        keeper: Some(directory),
+        time: if time == Time::Newest {
+            newest
+        } else {
+            time.known()
+        },
+    }))
 }
 
 /// `ustar` of POSIX and GNU, or an old header whose checksum is right.
@@ -367,7 +322,8 @@ fn is_tar(head: &[u8]) -> bool {
 }
 
 /// Applies an archive's entries below a directory: owners and devices are nobody's business here.
-fn unpack(stream: impl Read, directory: &Path) -> anyhow::Result<()> {
+/// The time of the newest regular file.
+fn unpack(stream: impl Read, directory: &Path) -> anyhow::Result<Option<i64>> {
     let root = RootDir::open(directory)?;
     let options = ApplyOptions {
         lower: Some(&NoLower),
@@ -375,7 +331,11 @@ fn unpack(stream: impl Read, directory: &Path) -> anyhow::Result<()> {
     };
     let mut applier = Applier::new(root, Flavour::SingleId, options)?;
     let mut reader = TarReader::new(stream);
+    let mut newest = None;
     while let Some((entry, mut content)) = reader.next_entry()? {
+        if matches!(entry.kind, EntryKind::File { .. }) {
+            newest = newest.max(Some(entry.mtime.seconds));
+        }
         if entry.kind.is_mark() {
             // In a layer it would hide a file; here it is an odd name.
             continue;
@@ -383,5 +343,5 @@ fn unpack(stream: impl Read, directory: &Path) -> anyhow::Result<()> {
         applier.apply(entry, &mut content)?;
     }
     applier.finish()?;
-    Ok(())
+    Ok(newest)
 }

@@ -35,14 +35,14 @@ pub(crate) fn remote(settings: &Settings) -> anyhow::Result<Remote> {
     let mut environment = Vec::new();
     for (name, value) in [
         ("PATH", env.path("PATH").map(Into::into)),
-        ("SSH_AUTH_SOCK", env.path("SSH_AUTH_SOCK").map(Into::into)),
         ("http_proxy", options.proxies.http.clone().map(Into::into)),
         ("https_proxy", options.proxies.https.clone().map(Into::into)),
         ("no_proxy", options.proxies.none_for.clone().map(Into::into)),
     ] {
         environment.extend(value.map(|value: std::ffi::OsString| (name, value)));
     }
-    Ok(Remote::new(Downloader::new(options), Git::new(environment)))
+    let git = Git::new(environment, env.home().as_deref(), scratch(settings));
+    Ok(Remote::new(Downloader::new(options), git))
 }
 
 fn options(settings: &Settings, store: Option<&Store>) -> anyhow::Result<ClientOptions> {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use wythe_builder::{
-    BoxError, Cancel, GitCheckout, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource,
+    BoxError, Cancel, CheckedOut, GitCheckout, GitCommit, GitRemote, RemoteAnswer, RemoteFile,
+    RemoteRequest, RemoteSource,
 };
 use wythe_layers::tree::Timestamp;
 use wythe_registry::{Download, Downloaded, Downloader, Secret};
@@ -48,8 +49,8 @@ impl RemoteSource for Remote {
         })
     }
 
-    fn find_commit(&self, repository: &str, name: Option<&str>) -> Result<String, BoxError> {
-        Ok(self.git.find_commit(repository, name)?)
+    fn find_commit(&self, remote: &GitRemote<'_>, cancel: &Cancel) -> Result<GitCommit, BoxError> {
+        Ok(self.git.find_commit(remote, cancel)?)
     }
 
     fn checkout(
@@ -57,7 +58,7 @@ impl RemoteSource for Remote {
         wanted: &GitCheckout<'_>,
         into: &Path,
         cancel: &Cancel,
-    ) -> Result<(), BoxError> {
+    ) -> Result<CheckedOut, BoxError> {
         Ok(self.git.checkout(wanted, into, cancel)?)
     }
 }

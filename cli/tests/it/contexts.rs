@@ -416,7 +416,8 @@ fn repositories_are_contexts_by_branch_tag_commit_and_directory() {
         ("?branch=main", "second"),
         ("?ref=refs/heads/main", "second"),
         (&format!("#{first}"), "first"),
-        (&format!("?commit={first}"), "first"),
+        (&format!("?commit={first}#v1"), "first"),
+        (&format!("?commit={first}&fetch-by-commit"), "first"),
         (&format!("?tag=v1&checksum={}", &first[..10]), "first"),
     ] {
         let found = files(&sandbox, &[&format!("{url}{suffix}")]);
@@ -427,7 +428,7 @@ fn repositories_are_contexts_by_branch_tag_commit_and_directory() {
         "#nothere",
         "?branch=v1",
         "#main:out",
-        "#main:../..",
+        &format!("?commit={first}"),
         &format!("?branch=main&checksum={first}"),
         "?what=x",
     ] {

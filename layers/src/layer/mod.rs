@@ -22,6 +22,7 @@ pub(crate) mod writer;
 
 pub use compress::compress;
 pub use record::{LayerRecord, entries, record};
+pub use scratch::Scratch;
 pub use stack::{Found, LayerStack};
 pub use tree::{LayerTree, TreeKey};
 pub use unpack::{Unpacked, unpack, unpack_onto};

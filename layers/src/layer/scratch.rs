@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// A private directory for work in progress.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     path: PathBuf,
     // Holds the lock; dropped after the directory was removed.
     _lock: OwnedFd,
@@ -26,7 +26,10 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// A new directory in the store's place for them.
-    pub(crate) fn in_store(store: &Store) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn in_store(store: &Store) -> Result<Self> {
         Self::new(&parent(store))
     }
 
@@ -51,7 +54,7 @@ impl Scratch {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
