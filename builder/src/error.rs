@@ -182,14 +182,6 @@ pub enum Error {
         /// In the image.
         path: String,
     },
-    /// Several files would go to one name.
-    #[error(
-        "{path} would be written by several sources; end the destination with / to make it a directory"
-    )]
-    SeveralToOne {
-        /// In the image.
-        path: String,
-    },
     /// A path that cannot be one.
     #[error("{path:?} cannot be a path")]
     BadPath {

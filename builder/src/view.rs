@@ -63,8 +63,19 @@ pub(crate) enum Content {
 pub(crate) struct New {
     pub(crate) entry: Entry,
     pub(crate) content: Content,
-    /// Entries of the same group are names of one file: source and inode.
-    pub(crate) group: Option<(u64, u64)>,
+    /// Entries of the same group, which the view gave out, are names of one file.
+    pub(crate) group: Option<u64>,
+}
+
+impl New {
+    /// An entry without content.
+    pub(crate) fn plain(entry: Entry) -> Self {
+        Self {
+            entry,
+            content: Content::None,
+            group: None,
+        }
+    }
 }
 
 /// Who owns a new entry.
@@ -109,6 +120,7 @@ pub(crate) struct View {
     /// On top of `stack`, bottom first.
     lists: Vec<Arc<EntryList>>,
     new: BTreeMap<EntryPath, New>,
+    groups: u64,
 }
 
 impl View {
@@ -117,7 +129,14 @@ impl View {
             stack,
             lists,
             new: BTreeMap::new(),
+            groups: 0,
         }
+    }
+
+    /// A group that no entry has yet.
+    pub(crate) fn new_group(&mut self) -> u64 {
+        self.groups += 1;
+        self.groups
     }
 
     /// The entry of exactly this path; nothing is followed.
@@ -150,8 +169,18 @@ impl View {
 
     /// Resolves symlinks as `chroot` would; what comes after the last existing part stays as it is.
     pub(crate) fn resolve(&self, path: &EntryPath, follow_last: bool) -> Result<EntryPath> {
+        self.resolve_in(&EntryPath::ROOT, path, follow_last)
+    }
+
+    /// [`resolve`](Self::resolve), as if `root` (which is resolved) was the root.
+    pub(crate) fn resolve_in(
+        &self,
+        root: &EntryPath,
+        path: &EntryPath,
+        follow_last: bool,
+    ) -> Result<EntryPath> {
         let mut todo: Vec<Vec<u8>> = path.parts().rev().map(<[u8]>::to_vec).collect();
-        let mut done = EntryPath::ROOT;
+        let mut done = root.clone();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             let next = done.join(&part).map_err(|_| too_long(path))?;
@@ -167,16 +196,16 @@ impl View {
             if links > MAX_LINKS {
                 return Err(Error::LinkLoop { path: path.clone() });
             }
-            let mut whole = if target.starts_with(b"/") {
-                Vec::new()
-            } else {
-                done.as_bytes().to_vec()
-            };
+            let mut whole = Vec::new();
+            if !target.starts_with(b"/") {
+                let above = done.strip_prefix(root).unwrap_or_default();
+                whole.extend_from_slice(above.as_bytes());
+            }
             whole.push(b'/');
             whole.extend_from_slice(&target);
             let target = clean_in_root(&whole).ok_or_else(|| too_long(path))?;
             todo.extend(target.parts().rev().map(<[u8]>::to_vec));
-            done = EntryPath::ROOT;
+            done = root.clone();
         }
         Ok(done)
     }
@@ -203,11 +232,7 @@ impl View {
                     entry.uid = new.owner.uid;
                     entry.gid = new.owner.gid;
                     entry.mtime = new.mtime;
-                    self.put(New {
-                        entry,
-                        content: Content::None,
-                        group: None,
-                    });
+                    self.put(New::plain(entry));
                 }
             }
         }
@@ -237,11 +262,9 @@ impl View {
         self.new.get(path)
     }
 
-    /// Makes an entry that was made one name of several.
-    pub(crate) fn set_group(&mut self, path: &EntryPath, group: (u64, u64)) {
-        if let Some(new) = self.new.get_mut(path) {
-            new.group = Some(group);
-        }
+    /// What was made at exactly this path, to be changed.
+    pub(crate) fn new_entry_mut(&mut self, path: &EntryPath) -> Option<&mut New> {
+        self.new.get_mut(path)
     }
 
     /// Gives the content of an archive, now complete, to the entries that have a part of it.
@@ -276,14 +299,10 @@ impl View {
         above.dedup();
         for path in above {
             if let Some(entry) = self.lookup(&path)? {
-                self.put(New {
-                    entry,
-                    content: Content::None,
-                    group: None,
-                });
+                self.put(New::plain(entry));
             }
         }
-        let mut first: BTreeMap<(u64, u64), EntryPath> = BTreeMap::new();
+        let mut first: BTreeMap<u64, EntryPath> = BTreeMap::new();
         let mut layer: Vec<New> = self.new.into_values().collect();
         for new in &mut layer {
             let Some(group) = new.group else {

@@ -172,11 +172,11 @@ fn get(
     entry.mtime = fetched.modified.unwrap_or(worker.session.clamp);
     Ok(Source::Tree {
         name: name.into_bytes(),
-        top: Found {
+        top: Box::new(Found {
             entry,
             content: fetched.content,
             group: None,
-        },
+        }),
         below: Vec::new(),
         unpack,
     })

@@ -148,12 +148,12 @@ impl<'a> Repositories<'a> {
             .map_err(|error| place.error(error))?;
         let context = Context::open(&directory, IgnoreRules::default(), index)?;
         let files = Place::Context(Arc::new(context));
-        let mut found = copy::whole(&files, &source.exclude)?.ok_or(Error::Cancelled)?;
+        let mut found = copy::whole(&files, &source.exclude)?;
         if let (GitTimes::Checkout, Source::Tree { top, below, .. }) = (place.times, &mut found) {
             // Two machines check out at two times, and are to give the same bytes.
             top.entry.mtime = clamp;
-            for (_, file) in below {
-                file.entry.mtime = clamp;
+            for below in below {
+                below.found.entry.mtime = clamp;
             }
         }
         Ok(found)

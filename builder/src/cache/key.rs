@@ -3,7 +3,7 @@
 use wythe_layers::spec::{Algorithm, Digest, Hasher};
 
 /// Changed whenever a step of the same inputs would give another result than before.
-const KEY_VERSION: &str = "1";
+const KEY_VERSION: &str = "2";
 
 /// The key of a step: known before the work is done.
 #[derive(Debug, Clone, PartialEq, Eq)]

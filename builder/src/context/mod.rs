@@ -177,6 +177,15 @@ impl Context {
         }
     }
 
+    /// What is at exactly this path, no link followed. `None` when there is nothing, or when it is
+    /// excluded.
+    pub(crate) fn entry(&self, path: &EntryPath) -> Result<Option<Item>> {
+        match self.stat(path)? {
+            Some(item) if self.is_visible(&item)? => Ok(Some(item)),
+            _ => Ok(None),
+        }
+    }
+
     /// The children of a directory that are not excluded, sorted by name.
     pub(crate) fn children(&self, directory: &EntryPath) -> Result<Vec<Item>> {
         let mut children = Vec::new();

@@ -7,14 +7,20 @@
 //! - Directories that are missing are made with mode 0755 (or `--chmod`), owned as `--chown` says.
 //! - A directory that exists keeps its metadata if it is the destination, else takes the source's.
 
+use std::collections::BTreeMap;
+
 use wythe_layers::tree::{Entry, EntryPath, Timestamp};
 
 use super::archive;
+use super::sources::{Below, Role};
 use super::{Found, Source};
 use crate::path::{clean_in_root, display};
 use crate::plan::Chmod;
-use crate::view::{Content, New, NewDirectory, Owner, View};
+use crate::view::{New, NewDirectory, Owner, View};
 use crate::{Error, Result};
+
+/// Bits of an octal `--chmod` that directories get which have to be made.
+const PERMISSIONS: u32 = 0o777;
 
 /// How files are written.
 #[derive(Debug, Clone)]
@@ -34,7 +40,7 @@ impl Settings {
     pub(super) fn new_directory(&self) -> NewDirectory {
         NewDirectory {
             mode: match self.chmod {
-                Some(Chmod::Octal(mode)) => mode,
+                Some(Chmod::Octal(mode)) => mode & PERMISSIONS,
                 _ => 0o755,
             },
             owner: self.owner.unwrap_or_default(),
@@ -42,8 +48,7 @@ impl Settings {
         }
     }
 
-    fn entry(&self, found: &Found, path: EntryPath) -> Entry {
-        let mut entry = found.entry.clone();
+    fn entry(&self, mut entry: Entry, path: EntryPath) -> Entry {
         entry.path = path;
         if let Some(owner) = self.owner {
             entry.uid = owner.uid;
@@ -84,24 +89,15 @@ pub(crate) fn apply(view: &mut View, sources: Vec<Source>, settings: &Settings) 
                 }
                 let is_directory = top.entry.kind.is_directory();
                 let target = prepare(view, is_directory, &name, settings)?;
-                let destination = view.resolve(&settings.path()?, true)?;
-                if !is_directory && target == destination {
-                    // A second file of this name would silently replace the first.
-                    if single.is_some() {
-                        return Err(Error::SeveralToOne {
-                            path: display(&target),
-                        });
+                if !is_directory && target == view.resolve(&settings.path()?, true)? {
+                    if single.as_ref() == Some(&target) {
+                        let path = display(&target);
+                        tracing::warn!(path, "several sources have this name; the last one stays");
                     }
                     single = Some(target.clone());
                 }
-                copy_tree(view, &target, &top, below, settings, Existing::Keep)?;
+                copy_tree(view, &target, *top, below, settings)?;
             }
-            Source::Below {
-                above,
-                path,
-                top,
-                below,
-            } => copy_below(view, above, &path, &top, below, settings)?,
             Source::Http { url, .. } => return Err(Error::NoRemote { url }),
             Source::Git(source) => {
                 let url = source.place.repository.to_string();
@@ -152,23 +148,37 @@ fn prepare(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
     Keep,
+    /// It takes the source's mode, and nothing else.
+    TakeMode,
     Overwrite,
 }
 
 fn copy_tree(
     view: &mut View,
     target: &EntryPath,
-    top: &Found,
-    below: Vec<(EntryPath, Found)>,
+    top: Found,
+    below: Vec<Below>,
     settings: &Settings,
-    existing: Existing,
 ) -> Result<()> {
-    copy_one(view, target.clone(), top, settings, existing)?;
-    for (path, found) in below {
+    // Names of one file stay so within a source, not between sources.
+    let mut groups: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    copy_one(
+        view,
+        target.clone(),
+        top,
+        settings,
+        Existing::Keep,
+        &mut groups,
+    )?;
+    for Below { path, found, role } in below {
         let path = target.join(path.as_bytes()).map_err(|_| Error::BadPath {
             path: display(&path),
         })?;
-        copy_one(view, path, &found, settings, Existing::Overwrite)?;
+        let existing = match role {
+            Role::Wanted => Existing::Overwrite,
+            Role::OnTheWay => Existing::TakeMode,
+        };
+        copy_one(view, path, found, settings, existing, &mut groups)?;
     }
     Ok(())
 }
@@ -176,71 +186,38 @@ fn copy_tree(
 fn copy_one(
     view: &mut View,
     path: EntryPath,
-    found: &Found,
+    found: Found,
     settings: &Settings,
     existing: Existing,
+    groups: &mut BTreeMap<(u64, u64), u64>,
 ) -> Result<()> {
     let there = view.lookup(&path)?;
-    let was_directory = there.as_ref().map(|entry| entry.kind.is_directory());
-    match (found.entry.kind.is_directory(), was_directory) {
-        (true, Some(true)) if existing == Existing::Keep || path.is_root() => return Ok(()),
-        (true, Some(false)) => {
+    match (found.entry.kind.is_directory(), there) {
+        (true, Some(there)) if !there.kind.is_directory() => {
             return Err(Error::DirectoryOverFile {
                 path: display(&path),
             });
         }
-        (false, Some(true)) => {
+        (true, Some(_)) if existing == Existing::Keep || path.is_root() => return Ok(()),
+        (true, Some(mut there)) if existing == Existing::TakeMode => {
+            there.mode = found.entry.mode;
+            view.put(New::plain(there));
+            return Ok(());
+        }
+        (false, Some(there)) if there.kind.is_directory() => {
             return Err(Error::FileOverDirectory {
                 path: display(&path),
             });
         }
         _ => {}
     }
+    let group = found
+        .group
+        .map(|group| *groups.entry(group).or_insert_with(|| view.new_group()));
     view.put(New {
-        entry: settings.entry(found, path),
-        content: found.content.clone(),
-        group: found.group,
+        entry: settings.entry(found.entry, path),
+        content: found.content,
+        group,
     });
     Ok(())
-}
-
-/// `--parents`: the source's own directories come along.
-fn copy_below(
-    view: &mut View,
-    above: Vec<(EntryPath, Found)>,
-    path: &EntryPath,
-    top: &Found,
-    below: Vec<(EntryPath, Found)>,
-    settings: &Settings,
-) -> Result<()> {
-    let destination = view.make_directory(&settings.path()?, settings.new_directory())?;
-    let join = |path: &EntryPath| {
-        let bad = |_| Error::BadPath {
-            path: display(path),
-        };
-        destination.join(path.as_bytes()).map_err(bad)
-    };
-    for (path, found) in above {
-        let path = join(&path)?;
-        match view.lookup(&path)? {
-            // As in BuildKit: it takes the source's mode, and nothing else.
-            Some(mut there) if there.kind.is_directory() => {
-                there.mode = found.entry.mode;
-                view.put(New {
-                    entry: there,
-                    content: Content::None,
-                    group: None,
-                });
-            }
-            _ => copy_one(view, path, &found, settings, Existing::Keep)?,
-        }
-    }
-    copy_tree(
-        view,
-        &join(path)?,
-        top,
-        below,
-        settings,
-        Existing::Overwrite,
-    )
 }

@@ -1,8 +1,8 @@
 //! Local archives of `ADD`: recognised by content, unpacked entry by entry into the view.
 //!
 //! Docker's rules: owners are the archive's own (unless `--chown`), an entry replaces whatever is
-//! in its place unless both are directories, links on the way to an entry are followed inside the
-//! image. The content is spooled to one nameless file, as a layer is written in another order than
+//! in its place unless both are directories, links on the way to an entry are followed as if the
+//! destination was the root. The content is spooled to one nameless file, as a layer is written in another order than
 //! the archive has.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use wythe_layers::tree::{Entry, EntryKind, EntryPath};
 
 use super::{Found, Settings};
 use crate::path::{clean_in_root, display};
-use crate::view::{Content, New, View};
+use crate::view::{Content, New, NewDirectory, Owner, View};
 use crate::{Error, Result};
 
 /// Enough for every magic number and a tar header.
@@ -49,7 +49,10 @@ pub(super) fn unpack(
         let Ok(decoded) = decompress(&file) else {
             return Ok(false);
         };
-        if !matches!(TarReader::new(decoded).next_entry(), Ok(Some(_))) {
+        if !matches!(
+            TarReader::new(decoded).with_parents().next_entry(),
+            Ok(Some(_))
+        ) {
             return Ok(false);
         }
     }
@@ -59,7 +62,8 @@ pub(super) fn unpack(
     };
     file.rewind().map_err(|error| failed(&error))?;
     let mut unpacker = Unpacker::new(view, settings, &name)?;
-    let mut reader = TarReader::new(decompress(&file).map_err(|error| failed(&error))?);
+    let decoded = decompress(&file).map_err(|error| failed(&error))?;
+    let mut reader = TarReader::new(decoded).with_parents();
     loop {
         let next = reader
             .next_entry()
@@ -118,6 +122,14 @@ pub fn decompress<'a>(mut reader: impl Read + Send + 'a) -> io::Result<Box<dyn R
     wythe_layers::stream::decode(whole)
 }
 
+/// Gives a file what the entry of another name of it says.
+fn inherit(file: &mut Entry, link: &Entry) {
+    file.mode = link.mode;
+    file.uid = link.uid;
+    file.gid = link.gid;
+    file.mtime = link.mtime;
+}
+
 struct Unpacker<'a> {
     view: &'a mut View,
     settings: &'a Settings,
@@ -126,9 +138,8 @@ struct Unpacker<'a> {
     target: EntryPath,
     spool: BufWriter<File>,
     written: u64,
-    /// Groups of names of one file, by the first name's place in the image.
-    groups: BTreeMap<EntryPath, (u64, u64)>,
-    links: u64,
+    /// The names of files that have several, by group.
+    names: BTreeMap<u64, Vec<EntryPath>>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -146,8 +157,7 @@ impl<'a> Unpacker<'a> {
             target,
             spool: BufWriter::with_capacity(BUFFER_BYTES, spool),
             written: 0,
-            groups: BTreeMap::new(),
-            links: 0,
+            names: BTreeMap::new(),
         })
     }
 
@@ -158,19 +168,43 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    /// Where a path of the archive is in the image: links of its parents are followed there.
-    fn place(&mut self, path: &EntryPath) -> Result<EntryPath> {
+    /// Where a path of the archive is in the image. Links of its parents are followed as if the
+    /// destination was the root.
+    fn locate(&self, path: &EntryPath) -> Result<(EntryPath, EntryPath)> {
         let bad = |_| Error::BadPath {
             path: display(path),
         };
         let parent = path.parent().unwrap_or_default();
-        let parent = self.target.join(parent.as_bytes()).map_err(bad)?;
-        let mut new = self.settings.new_directory();
-        new.mode = 0o755;
-        let parent = self.view.make_directory(&parent, new)?;
-        parent
-            .join(path.file_name().unwrap_or_default())
-            .map_err(bad)
+        let parent = self.view.resolve_in(&self.target, &parent, true)?;
+        let name = path.file_name().unwrap_or_default();
+        let whole = parent.join(name).map_err(bad)?;
+        Ok((parent, whole))
+    }
+
+    /// Makes the directories above a path that the archive does not have.
+    fn make_parents(&mut self, path: &EntryPath, parent: &EntryPath) -> Result<()> {
+        let there = self.view.lookup(parent)?;
+        if there.is_some_and(|entry| entry.kind.is_directory()) {
+            return Ok(());
+        }
+        let mut above = self.target.clone();
+        for up in path.ancestors().filter(|up| !up.is_root()) {
+            let resolved = self.view.resolve_in(&self.target, &up, true)?;
+            if self.view.lookup(&resolved)?.is_none() {
+                let plain = above.join(up.file_name().unwrap_or_default());
+                if plain.ok().as_ref() != Some(&resolved) {
+                    return Err(self.refuse(path, "a link on its way leads nowhere"));
+                }
+                break;
+            }
+            above = resolved;
+        }
+        let new = NewDirectory {
+            mode: 0o755,
+            owner: Owner::default(),
+            mtime: self.settings.new_mtime,
+        };
+        self.view.make_directory(parent, new).map(drop)
     }
 
     fn entry(&mut self, mut entry: Entry, content: &mut dyn Read) -> Result<()> {
@@ -180,7 +214,8 @@ impl<'a> Unpacker<'a> {
         if entry.kind.is_mark() {
             return Err(self.refuse(&entry.path, "whiteouts are for layers, not for ADD"));
         }
-        let path = self.place(&entry.path)?;
+        let (parent, path) = self.locate(&entry.path)?;
+        self.make_parents(&entry.path, &parent)?;
         if let Some(owner) = self.settings.owner {
             entry.uid = owner.uid;
             entry.gid = owner.gid;
@@ -204,41 +239,43 @@ impl<'a> Unpacker<'a> {
             }
             _ => {
                 entry.path = path;
-                New {
-                    entry,
-                    content: Content::None,
-                    group: None,
-                }
+                New::plain(entry)
             }
         };
-        self.groups.remove(&new.entry.path);
         self.view.put(new);
         Ok(())
     }
 
     fn hard_link(&mut self, entry: &Entry, path: EntryPath, target: &EntryPath) -> Result<New> {
-        let target = self.place(target)?;
+        let (_, target) = self.locate(target)?;
         let Some(first) = self.view.new_entry(&target).cloned() else {
             return Err(self.refuse(&entry.path, "its hard link's target is not in the archive"));
         };
-        if !matches!(first.entry.kind, EntryKind::File { .. }) {
-            let mut new = first;
-            new.entry.path = path;
+        if first.entry.kind.is_directory() {
+            return Err(self.refuse(&entry.path, "its hard link's target is a directory"));
+        }
+        let mut new = first;
+        new.entry.path = path.clone();
+        if !matches!(new.entry.kind, EntryKind::File { .. }) {
             return Ok(new);
         }
-        let group = match first.group {
+        let group = match new.group {
             Some(group) => group,
-            None => {
-                self.links += 1;
-                // No device has this number, so it is nobody else's group.
-                let group = (u64::MAX, self.links);
-                self.view.set_group(&target, group);
-                group
-            }
+            None => self.view.new_group(),
         };
-        let mut new = first;
-        new.entry.path = path;
         new.group = Some(group);
+        let names = self.names.entry(group).or_insert_with(|| vec![target]);
+        // What the archive says of one name holds for the file.
+        for name in names.iter() {
+            if let Some(other) = self.view.new_entry_mut(name)
+                && (other.group.is_none() || other.group == Some(group))
+            {
+                other.group = Some(group);
+                inherit(&mut other.entry, entry);
+            }
+        }
+        inherit(&mut new.entry, entry);
+        names.push(path);
         Ok(new)
     }
 

@@ -1,4 +1,4 @@
-//! Wildcards of `COPY` and `ADD` sources: Go's `filepath.Match`, part by part, and `**`.
+//! Wildcards of `COPY` and `ADD` sources: Go's `filepath.Match`, part by part; `**` is no more than `*`.
 
 use wythe_layers::tree::EntryPath;
 
@@ -38,18 +38,13 @@ fn descend(
     let Some((part, rest)) = parts.split_first() else {
         return Ok(());
     };
-    let any_depth = *part == b"**";
-    if any_depth && !rest.is_empty() {
-        descend(place, directory, rest, found)?;
-    }
     for (path, is_directory) in place.children(directory)? {
-        let name = path.file_name().unwrap_or_default();
-        let matched = any_depth || glob_match(part, name)?;
-        if matched && rest.is_empty() {
+        if !glob_match(part, path.file_name().unwrap_or_default())? {
+            continue;
+        }
+        if rest.is_empty() {
             found.push(path);
-        } else if is_directory && any_depth {
-            descend(place, &path, parts, found)?;
-        } else if is_directory && matched {
+        } else if is_directory {
             descend(place, &path, rest, found)?;
         }
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use wythe_layers::spec::{Algorithm, Digest, Hasher};
 use wythe_layers::tree::{EntryKind, EntryPath};
 
+use super::sources::{Below, Role};
 use super::{Found, GitSource, Source};
 use crate::cache::KeyBuilder;
 use crate::context::Item;
-use crate::path::display;
 use crate::view::Content;
 use crate::{Error, GitTimes, Result};
 
@@ -24,7 +24,6 @@ pub(crate) fn inputs(
     if !fill_digests(sources, jobs, limit_bytes)? {
         return Ok(false);
     }
-    let mut groups: BTreeMap<(u64, u64), usize> = BTreeMap::new();
     for source in sources.iter() {
         match source {
             Source::Tree {
@@ -37,24 +36,10 @@ pub(crate) fn inputs(
                 if *unpack {
                     key.push("unpack", "archives");
                 }
-                describe(&EntryPath::ROOT, top, &mut groups, key);
-                for (path, found) in below {
-                    describe(path, found, &mut groups, key);
-                }
-            }
-            Source::Below {
-                above,
-                path,
-                top,
-                below,
-            } => {
-                key.push("source below", display(path));
-                for (path, found) in above {
-                    describe(path, found, &mut groups, key);
-                }
-                describe(path, top, &mut groups, key);
-                for (path, found) in below {
-                    describe(path, found, &mut groups, key);
+                let mut groups = BTreeMap::new();
+                describe(&EntryPath::ROOT, top, Role::Wanted, &mut groups, key);
+                for Below { path, found, role } in below {
+                    describe(path, found, *role, &mut groups, key);
                 }
             }
             Source::Http { url, .. } => key.push("source", url.as_str()),
@@ -68,6 +53,7 @@ pub(crate) fn inputs(
 fn describe(
     path: &EntryPath,
     found: &Found,
+    role: Role,
     groups: &mut BTreeMap<(u64, u64), usize>,
     key: &mut KeyBuilder,
 ) {
@@ -99,7 +85,10 @@ fn describe(
         let number = *groups.entry(group).or_insert(next);
         line.push_str(&format!(" link {number}"));
     }
-    key.push("file", line);
+    match role {
+        Role::Wanted => key.push("file", line),
+        Role::OnTheWay => key.push("parent", line),
+    }
 }
 
 /// A commit names all its files. Where it was got from shows in `.git` only.
@@ -142,11 +131,7 @@ fn fill_digests(sources: &mut [Source], jobs: usize, limit_bytes: Option<u64>) -
         match source {
             Source::Tree { top, below, .. } => {
                 founds.push(top);
-                founds.extend(below.iter_mut().map(|(_, found)| found));
-            }
-            Source::Below { top, below, .. } => {
-                founds.push(top);
-                founds.extend(below.iter_mut().map(|(_, found)| found));
+                founds.extend(below.iter_mut().map(|below| &mut below.found));
             }
             Source::Http { .. } | Source::Git(_) => {}
         }

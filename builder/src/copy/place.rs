@@ -50,6 +50,20 @@ impl Place {
         }
     }
 
+    /// What is at exactly this path, no link followed.
+    pub(super) fn entry(&self, path: &EntryPath) -> Result<Option<Found>> {
+        match self {
+            Self::Context(context) => match context.entry(path)? {
+                Some(item) => from_item(context, &item, Special::Skip),
+                None => Ok(None),
+            },
+            Self::Layers(stack, _) => {
+                let found = stack.lookup(path)?;
+                found.map(|found| from_layers(stack, found)).transpose()
+            }
+        }
+    }
+
     /// Names right in a directory, sorted; whether each is a directory.
     pub(crate) fn children(&self, directory: &EntryPath) -> Result<Vec<(EntryPath, bool)>> {
         Ok(match self {

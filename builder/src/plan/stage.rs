@@ -242,26 +242,21 @@ fn working_directory(current: &str, text: &str) -> String {
     }
 }
 
-/// `user[:group]`, each a name or a number.
+/// `user[:group]`, each a name or a number. As in BuildKit, nothing is root, and so is a number that
+/// no signed 32 bits hold (a name, that is, which nobody has).
 pub(super) fn parse_chown(text: &str) -> Chown {
-    let one = |text: &str| match text.parse::<u32>() {
-        Ok(id) => NameOrId::Id(id),
-        Err(_) => NameOrId::Name(text.to_owned()),
+    let one = |text: &str| match text.parse::<i32>().map(u32::try_from) {
+        Ok(Ok(id)) => NameOrId::Id(id),
+        _ if text.is_empty() || text == "root" => NameOrId::Id(0),
+        _ => NameOrId::Name(text.to_owned()),
     };
-    match text.split_once(':') {
-        None => Chown {
-            user: one(text),
-            group: None,
-        },
-        Some((user, group)) => Chown {
-            // `:group` leaves the user alone, which is root.
-            user: if user.is_empty() {
-                NameOrId::Id(0)
-            } else {
-                one(user)
-            },
-            group: (!group.is_empty()).then(|| one(group)),
-        },
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    Chown {
+        user: one(user),
+        group: group.map(one),
     }
 }
 

@@ -114,16 +114,21 @@ fn transfer(
     }
     let destination = words.expand(&files.destination)?;
     text.push_str(&format!(" {destination}"));
-    let exclude = files.exclude.iter().map(|word| words.expand(word));
     let step = CopyStep {
         from,
         sources,
         destination: destination_path(workdir, &destination),
         chown,
-        chmod,
-        exclude: exclude.collect::<Result<_>>()?,
+        // As written: BuildKit expands the other flags, not this one.
+        exclude: files
+            .exclude
+            .iter()
+            .map(|word| word.value.clone())
+            .collect(),
         parents: false,
-        link: files.link,
+        // With a mode BuildKit copies as if there was no --link: links in the image are followed.
+        link: files.link && chmod.is_none(),
+        chmod,
         unpack: false,
         checksum: None,
     };

@@ -25,6 +25,21 @@ pub(super) enum Name {
     AufsMetadata,
 }
 
+/// A name with its `..` taken away, where `chroot` would stop them at the root.
+pub(super) fn without_parents(bytes: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in bytes.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
 /// Normalises and understands the name of an entry.
 pub(super) fn parse_name(bytes: &[u8]) -> Result<Name, TarProblem> {
     const WHAT: &str = "path";

@@ -1,10 +1,11 @@
 //! Bytes → entries.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use super::TarProblem;
 use super::limits::{MAX_HEADERS, MAX_HOLE_BYTES, MAX_PAX_BYTES, MAX_RAW_NAME_BYTES};
-use super::names::{Name, check_symlink, parse_hard_link, parse_name};
+use super::names::{Name, check_symlink, parse_hard_link, parse_name, without_parents};
 use super::number::{device_part, owner, parse_field, unsigned};
 use super::pax::{self, Records};
 use super::source::{BLOCK_BYTES, Block, Fault, Source};
@@ -30,6 +31,14 @@ pub struct TarReader<R> {
     headers: u64,
     hole_bytes: u64,
     state: State,
+    parents: Parents,
+}
+
+/// What becomes of `..` in names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parents {
+    Refused,
+    StopAtRoot,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +77,22 @@ impl<R: Read> TarReader<R> {
             headers: 0,
             hole_bytes: 0,
             state: State::Reading,
+            parents: Parents::Refused,
+        }
+    }
+
+    /// Takes names with `..` in them: as in `chroot`, they stop at the archive's root. For archives
+    /// of any origin; a layer has no use for such names.
+    #[must_use]
+    pub fn with_parents(mut self) -> Self {
+        self.parents = Parents::StopAtRoot;
+        self
+    }
+
+    fn inside<'n>(&self, name: &'n [u8]) -> Cow<'n, [u8]> {
+        match self.parents {
+            Parents::Refused => Cow::Borrowed(name),
+            Parents::StopAtRoot => Cow::Owned(without_parents(name)),
         }
     }
 
@@ -238,7 +263,7 @@ impl<R: Read> TarReader<R> {
         let link = pax_link.or(extensions.long_link);
         let link = link.unwrap_or_else(|| until_nul(&header.as_old().linkname).to_vec());
 
-        let name = parse_name(&self.name)?;
+        let name = parse_name(&self.inside(&self.name))?;
         let size = self.open_body(header, kind, &mut records)?;
         let (path, kind) = match name {
             Name::AufsMetadata => return Ok(None),
@@ -265,7 +290,7 @@ impl<R: Read> TarReader<R> {
             0 if self.name.ends_with(b"/") => EntryKind::Directory,
             0 | b'0' | b'7' | b'S' => EntryKind::File { size },
             b'1' => EntryKind::HardLink {
-                target: parse_hard_link(&link)?,
+                target: parse_hard_link(&self.inside(&link))?,
             },
             b'2' => {
                 check_symlink(&link)?;
