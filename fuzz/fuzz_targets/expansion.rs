@@ -20,6 +20,6 @@ fuzz_target!(|text: &str| {
         }
         let _ = expander.words(text, &environment);
         let _ = expander.display(text, &environment);
+        let _ = expander.heredoc(text, &environment);
     }
-    let _ = Expander::heredoc(text, &environment);
 });

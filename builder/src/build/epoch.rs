@@ -87,7 +87,8 @@ pub(super) fn resolve<'r>(
 
 fn globals(request: &BuildRequest, file: &Dockerfile) -> Result<GlobalScope> {
     let defaults = platform_args(request, "default");
-    GlobalScope::evaluate(file, &defaults, &request.build_args)
+    let expander = Expander::new(file.directives.escape);
+    GlobalScope::evaluate(file, &defaults, &request.build_args, &expander)
         .map_err(|diagnostic| Error::at(&file.source, diagnostic))
 }
 

@@ -29,6 +29,7 @@ mod stages;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+mod variables;
 mod words;
 
 pub use ast::{
@@ -38,7 +39,8 @@ pub use ast::{
 };
 pub use diagnostic::{Diagnostic, Label, ParseError, Severity, Style};
 pub use expand::{
-    EmptyEnvironment, Environment, ExpandError, Expanded, Expander, MAX_EXPANDED_BYTES, MAX_NESTING,
+    EmptyEnvironment, Environment, ExpandError, Expanded, Expander, MAX_EXPANDED_BYTES,
+    MAX_EXPANDED_BYTES_OF_FILE, MAX_NESTING,
 };
 pub use mount::{CacheSharing, Mount, MountType, RunMount};
 pub use ports::{PortError, PortSpec};

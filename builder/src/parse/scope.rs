@@ -64,7 +64,7 @@ pub struct GlobalScope {
 
 impl GlobalScope {
     /// Evaluates the declarations in order, on top of `defaults` (the platform arguments). A value in
-    /// `build_args` takes the place of a default.
+    /// `build_args` takes the place of a default. The values are made by the file's `expander`.
     ///
     /// # Errors
     /// A default that cannot be expanded.
@@ -72,8 +72,8 @@ impl GlobalScope {
         dockerfile: &Dockerfile,
         defaults: &BTreeMap<String, String>,
         build_args: &BTreeMap<String, String>,
+        expander: &Expander,
     ) -> Result<Self, Diagnostic> {
-        let expander = Expander::new(dockerfile.directives.escape);
         let mut scope = Self {
             values: defaults.clone(),
             declared: BTreeMap::new(),
@@ -99,9 +99,10 @@ impl GlobalScope {
                     arg.value = Some(expanded.text);
                     arg.depends_on = expanded.used;
                     if arg.depends_on.remove(name)
-                        && let Some(older) = scope.declared.get(name)
+                        && let Some(mut older) = scope.declared.remove(name)
                     {
-                        arg.depends_on.extend(older.depends_on.iter().cloned());
+                        older.depends_on.extend(arg.depends_on);
+                        arg.depends_on = older.depends_on;
                     }
                 }
                 if let Some(value) = &arg.value {

@@ -256,9 +256,8 @@ pub fn reachable(
     stages: &Stages<'_>,
     target: usize,
     scope: &GlobalScope,
-    escape: char,
+    expander: &Expander,
 ) -> Result<BTreeSet<usize>, Diagnostic> {
-    let expander = Expander::new(escape);
     let mut needed = BTreeSet::new();
     let mut open = vec![target];
     while let Some(index) = open.pop() {

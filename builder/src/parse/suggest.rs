@@ -35,23 +35,18 @@ pub(crate) fn near<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -
     best.map(|(option, _)| option.to_owned())
 }
 
-/// As [`near`], but case counts for nothing and the answer is in the case of `word`.
+/// As [`near`] for options in upper case, but the case of `word` counts for nothing and the answer is
+/// in that case.
 pub(super) fn near_any_case<'a>(
     word: &str,
     options: impl IntoIterator<Item = &'a str>,
 ) -> Option<String> {
-    let lower = word.to_lowercase();
-    let is_lower = word == lower;
-    let options: Vec<String> = options
-        .into_iter()
-        .filter(|option| option.len().abs_diff(lower.len()) <= FARTHEST * MAX_CHARACTER_BYTES)
-        .map(str::to_lowercase)
-        .collect();
-    let found = near(&lower, options.iter().map(String::as_str))?;
+    let found = near(&word.to_uppercase(), options)?;
+    let is_lower = word == word.to_lowercase();
     Some(if is_lower {
-        found
+        found.to_lowercase()
     } else {
-        found.to_uppercase()
+        found
     })
 }
 

@@ -97,7 +97,7 @@ impl StageState {
         let environment = self.environment.iter().cloned().collect();
         let words = Words {
             // A trigger is cut into words with a backslash, and expanded as this file has it.
-            expander: planner.expander,
+            expander: planner.expander.clone(),
             environment: &environment,
             place: &place,
         };

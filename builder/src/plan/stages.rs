@@ -85,8 +85,13 @@ impl<'a> Planner<'a> {
         let given = self.request.target.as_deref();
         let name = given.or_else(|| self.stages.get(target)?.name());
         let defaults = platform_args(self.request, name.unwrap_or("default"));
-        self.global = GlobalScope::evaluate(self.file, &defaults, &self.request.build_args)
-            .map_err(|diagnostic| Error::at(&self.file.source, diagnostic))?;
+        self.global = GlobalScope::evaluate(
+            self.file,
+            &defaults,
+            &self.request.build_args,
+            &self.expander,
+        )
+        .map_err(|diagnostic| Error::at(&self.file.source, diagnostic))?;
         // By now it is a number, whatever the file says.
         let value = self.global.values.get_mut(epoch::NAME);
         if let Some(value) = value.filter(|value| !value.is_empty()) {

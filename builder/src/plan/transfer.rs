@@ -3,7 +3,7 @@
 use super::stage::{Words, parse_chown};
 use super::{Chmod, Chown, CopySource, CopyStep, FileSource};
 use crate::chmod::Symbolic;
-use crate::parse::{Add, Copy, Expander, Transfer};
+use crate::parse::{Add, Copy, Transfer};
 use crate::path::absolute_from;
 use crate::{GitPlace, Result};
 
@@ -101,7 +101,9 @@ fn transfer(
     for file in files.inline_files() {
         text.push_str(&format!(" <<{}", file.name));
         let content = if file.expand {
-            Expander::heredoc(&file.content, words.environment)
+            words
+                .expander
+                .heredoc(&file.content, words.environment)
                 .map_err(|error| words.place.error(file.span, error.to_string()))?
                 .text
         } else {

@@ -94,6 +94,11 @@ impl<'t, 'e, F: Fn(&str) -> Option<&'e str>> Lexer<'t, F> {
         Ok((text, words.finish()))
     }
 
+    /// Bytes produced, and steps that patterns took.
+    pub(super) fn spent(&self) -> (usize, usize) {
+        (self.produced, MAX_PATTERN_STEPS - self.steps)
+    }
+
     /// Names that were set and names that were not.
     pub(super) fn into_names(self) -> (BTreeSet<String>, BTreeSet<String>) {
         (self.used, self.unset)

@@ -9,6 +9,8 @@ mod pattern;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) use lexer::raw_words;
 use lexer::{Lexer, Options};
@@ -20,7 +22,11 @@ pub const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting of `${a:-${b:-…}}`.
 pub const MAX_NESTING: usize = 128;
 
-/// Most character comparisons that the patterns of one expansion may need.
+/// Largest sum of the results of all expansions of a file, in bytes: a value may grow from line to
+/// line.
+pub const MAX_EXPANDED_BYTES_OF_FILE: usize = 64 * 1024 * 1024;
+
+/// Most character comparisons that the patterns of a file may need, in one expansion or in all.
 const MAX_PATTERN_STEPS: usize = 64 * 1024 * 1024;
 
 /// What variables are looked up in.
@@ -115,22 +121,48 @@ pub enum ExpandError {
     /// The result is larger than [`MAX_EXPANDED_BYTES`].
     #[error("the expanded text is larger than {MAX_EXPANDED_BYTES} bytes")]
     TooLarge,
+    /// All results of the file together are larger than [`MAX_EXPANDED_BYTES_OF_FILE`].
+    #[error(
+        "the expanded texts of this file are larger than {MAX_EXPANDED_BYTES_OF_FILE} bytes together"
+    )]
+    TooLargeTogether,
     /// The patterns ask for too much work.
     #[error("a pattern takes too long to match")]
     TooCostly,
 }
 
 /// Expands words for one Dockerfile, whose escape character it knows.
-#[derive(Clone, Copy, Debug)]
+///
+/// Its copies share what one file may use up: the sum of all results, and the work of all patterns.
+#[derive(Clone, Debug)]
 pub struct Expander {
     escape: char,
+    spent: Arc<Spent>,
+}
+
+#[derive(Debug, Default)]
+struct Spent {
+    bytes: AtomicUsize,
+    pattern_steps: AtomicUsize,
 }
 
 impl Expander {
     /// For a file whose escape character is `escape`.
     #[must_use]
     pub fn new(escape: char) -> Self {
-        Self { escape }
+        Self {
+            escape,
+            spent: Arc::default(),
+        }
+    }
+
+    /// The same with another escape character.
+    #[must_use]
+    pub fn with_escape(&self, escape: char) -> Self {
+        Self {
+            escape,
+            spent: Arc::clone(&self.spent),
+        }
     }
 
     /// One word in, one word out: quotes and escapes removed, blanks kept. For everything but
@@ -173,6 +205,7 @@ impl Expander {
     /// # Errors
     /// As [`word`](Self::word).
     pub fn heredoc(
+        &self,
         body: &str,
         environment: &(impl Environment + ?Sized),
     ) -> Result<Expanded, ExpandError> {
@@ -180,7 +213,7 @@ impl Expander {
             quotes_are_text: true,
             ..Options::default()
         };
-        Self::new('\\')
+        self.with_escape('\\')
             .run(body, environment, options)
             .map(|(expanded, _)| expanded)
     }
@@ -210,7 +243,18 @@ impl Expander {
         options: Options,
     ) -> Result<(Expanded, Vec<String>), ExpandError> {
         let mut lexer = Lexer::new(text, self.escape, options, |name| environment.get(name));
-        let (text, words) = lexer.run()?;
+        let result = lexer.run();
+        let (bytes, pattern_steps) = lexer.spent();
+        let add = |sum: &AtomicUsize, more: usize| {
+            sum.fetch_add(more, Ordering::Relaxed).saturating_add(more)
+        };
+        if add(&self.spent.bytes, bytes) > MAX_EXPANDED_BYTES_OF_FILE {
+            return Err(ExpandError::TooLargeTogether);
+        }
+        if add(&self.spent.pattern_steps, pattern_steps) > MAX_PATTERN_STEPS {
+            return Err(ExpandError::TooCostly);
+        }
+        let (text, words) = result?;
         let (used, unset) = lexer.into_names();
         Ok((Expanded { text, used, unset }, words))
     }

@@ -483,7 +483,10 @@ fn heredoc_bodies_keep_quotes_and_lose_backslashes() {
         ("<<EOF $A\n", "<<EOF apple\n"),
     ] {
         assert_eq!(
-            Expander::heredoc(input, &environment()).unwrap().text,
+            Expander::new('\\')
+                .heredoc(input, &environment())
+                .unwrap()
+                .text,
             expected,
             "{input:?}"
         );
@@ -595,7 +598,7 @@ proptest! {
         let environment = environment();
         let _ = Expander::new('\\').word(&text, &environment);
         let _ = Expander::new('`').words(&text, &environment);
-        let _ = Expander::heredoc(&text, &environment);
+        let _ = Expander::new('\\').heredoc(&text, &environment);
         let _ = Expander::new('\\').display(&text, &environment);
     }
 

@@ -36,7 +36,7 @@ pub(super) fn looks_secret(name: &str) -> bool {
 pub(super) fn check(dockerfile: &Dockerfile, reporter: &mut Reporter<'_>) {
     for warning in &dockerfile.warnings {
         if let Some(rule) = warning.rule {
-            reporter.report_at(rule, &[], warning.span(), warning.message.clone());
+            reporter.report_at(rule, None, warning.span(), warning.message.clone());
         }
     }
     for instruction in &dockerfile.instructions {

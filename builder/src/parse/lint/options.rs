@@ -70,21 +70,23 @@ impl LintOptions {
         Ok(options)
     }
 
-    /// These options with those of a `# check=` comment above an instruction on top. `error` counts only
-    /// for the file as a whole.
-    #[must_use]
-    pub fn with_comments(&self, comments: &[String]) -> Self {
-        let mut options = self.clone();
+    /// The options of the `# check=` comment above an instruction.
+    pub(super) fn of_comments(comments: &[String]) -> Self {
         let found = comments
             .iter()
             .find_map(|comment| comment_directive(comment, "check"));
-        if let Some(Ok(local)) = found.map(Self::parse) {
-            options.skip_all |= local.skip_all;
-            options.experimental_all |= local.experimental_all;
-            options.skip.extend(local.skip);
-            options.experimental.extend(local.experimental);
+        found
+            .and_then(|text| Self::parse(text).ok())
+            .unwrap_or_default()
+    }
+
+    /// Whether a rule speaks, these options and those above the instruction together.
+    pub(super) fn allows_with(&self, local: &Self, rule: &Rule) -> bool {
+        if rule.experimental {
+            self.allows(rule) || local.allows(rule)
+        } else {
+            self.allows(rule) && local.allows(rule)
         }
-        options
     }
 
     /// Whether a rule speaks.

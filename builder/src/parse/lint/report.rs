@@ -15,7 +15,11 @@ use super::super::mount::MountType;
 use super::super::scope::GlobalScope;
 use super::super::span::{SourceText, Span};
 use super::super::stages::{Stage, StageRef, Stages, reachable, resolve_base};
+use super::super::variables::Variables;
 use super::run::{LintResult, LintWarning};
+
+/// Of an instruction with more lines a place is one range: there may be a warning for each of them.
+const MAX_RANGES: usize = 64;
 
 /// A place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,17 +61,25 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Location {
-    /// The lines of a span, one range a line as BuildKit gives them.
+    /// The lines of a span, one range a line as BuildKit gives them; of many lines one range.
     #[must_use]
     pub fn of(source: &SourceText, span: Span) -> Self {
         let (first, last) = source.lines(span);
-        let point = |line| Point { line, character: 0 };
-        let ranges = (first..=last)
-            .map(|line| Range {
-                start: point(line),
-                end: point(line),
-            })
-            .collect();
+        let range = |first, last| Range {
+            start: Point {
+                line: first,
+                character: 0,
+            },
+            end: Point {
+                line: last,
+                character: 0,
+            },
+        };
+        let ranges = if last - first < MAX_RANGES {
+            (first..=last).map(|line| range(line, line)).collect()
+        } else {
+            vec![range(first, last)]
+        };
         Self {
             source_index: 0,
             ranges,
@@ -281,12 +293,13 @@ pub fn outline(
     defaults: &BTreeMap<String, String>,
     build_args: &BTreeMap<String, String>,
 ) -> Result<Outline, Diagnostic> {
-    let scope = GlobalScope::evaluate(dockerfile, defaults, build_args)?;
+    let expander = Expander::new(dockerfile.directives.escape);
+    let scope = GlobalScope::evaluate(dockerfile, defaults, build_args, &expander)?;
     let stages = dockerfile.stages();
     let mut collector = Collector {
         dockerfile,
         build_args,
-        expander: Expander::new(dockerfile.directives.escape),
+        expander: expander.clone(),
         used: BTreeSet::new(),
         args: BTreeMap::new(),
         secrets: BTreeMap::new(),
@@ -294,12 +307,7 @@ pub fn outline(
         envs: BTreeMap::new(),
         scope,
     };
-    for index in reachable(
-        &stages,
-        target,
-        &collector.scope,
-        dockerfile.directives.escape,
-    )? {
+    for index in reachable(&stages, target, &collector.scope, &expander)? {
         if let Some(stage) = stages.get(index) {
             collector.stage(&stages, stage)?;
         }
@@ -336,7 +344,7 @@ struct Collector<'a> {
     secrets: BTreeMap<String, OutlineMount>,
     ssh: BTreeMap<String, OutlineMount>,
     /// Environment at the end of each stage.
-    envs: BTreeMap<usize, BTreeMap<String, String>>,
+    envs: BTreeMap<usize, Variables>,
     scope: GlobalScope,
 }
 
@@ -360,7 +368,7 @@ impl Collector<'_> {
         }
         let mut env = match resolve_base(stages, stage.index, &base.text) {
             StageRef::Stage(parent) => self.envs.get(&parent).cloned().unwrap_or_default(),
-            StageRef::Image => BTreeMap::new(),
+            StageRef::Image => Variables::default(),
         };
         for instruction in stage.body {
             let location = Location::of(&self.dockerfile.source, instruction.code_span());

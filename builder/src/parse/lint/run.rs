@@ -1,24 +1,27 @@
 //! Rules that need to know what variables hold: the stages are walked as a build would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use wythe_layers::spec::{Platform, Reference};
 
 use super::super::ast::{
     ArgDeclaration, CommandLine, Dockerfile, Instruction, InstructionKind, Pair, Transfer,
 };
-use super::super::diagnostic::Diagnostic;
+use super::super::diagnostic::{Diagnostic, bounded};
 use super::super::expand::{Environment, ExpandError, Expanded, Expander};
 use super::super::ports::PortSpec;
 use super::super::scope::GlobalScope;
 use super::super::span::{Span, Word};
 use super::super::stages::{Stage, StageRef, Stages, resolve_base};
 use super::super::suggest::near;
+use super::super::variables::Variables;
 use super::names;
 use super::options::LintOptions;
 use super::rules::{Rule, rule};
 use crate::ignore::{IgnoreRules, clean};
+
+/// Most names that are compared with misspelt ones in one file; after that there is no "did you mean".
+const MAX_COMPARISONS: usize = 1 << 20;
 
 /// Arguments that steer the builder and are no variables of the build.
 const NOT_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
@@ -86,11 +89,13 @@ pub struct LintResult {
 pub(super) struct Reporter<'a> {
     options: &'a LintOptions,
     warnings: Vec<LintWarning>,
+    /// What the comments above an instruction switch off, by its line: read once, not for each warning.
+    local: Option<(usize, LintOptions)>,
 }
 
 impl Reporter<'_> {
     pub(super) fn report(&mut self, name: &'static str, instruction: &Instruction, detail: String) {
-        self.report_at(name, &instruction.comments, instruction.code_span(), detail);
+        self.report_at(name, Some(instruction), instruction.code_span(), detail);
     }
 
     /// For rules about the file as a whole, where comments above an instruction change nothing.
@@ -100,20 +105,34 @@ impl Reporter<'_> {
         instruction: &Instruction,
         detail: String,
     ) {
-        self.report_at(name, &[], instruction.code_span(), detail);
+        self.report_at(name, None, instruction.code_span(), detail);
     }
 
     pub(super) fn report_at(
         &mut self,
         name: &'static str,
-        comments: &[String],
+        instruction: Option<&Instruction>,
         span: Span,
         detail: String,
     ) {
         let Some(rule) = rule(name) else { return };
-        if self.options.with_comments(comments).allows(rule) {
+        let allowed = match instruction.filter(|instruction| !instruction.comments.is_empty()) {
+            None => self.options.allows(rule),
+            Some(instruction) => self.options.allows_with(self.local(instruction), rule),
+        };
+        if allowed {
+            let detail = bounded(detail);
             self.warnings.push(LintWarning { rule, detail, span });
         }
+    }
+
+    fn local(&mut self, instruction: &Instruction) -> &LintOptions {
+        let line = instruction.line;
+        if self.local.as_ref().is_none_or(|(known, _)| *known != line) {
+            self.local = None;
+        }
+        let read = || (line, LintOptions::of_comments(&instruction.comments));
+        &self.local.get_or_insert_with(read).1
     }
 }
 
@@ -123,6 +142,7 @@ pub fn lint(input: &LintInput<'_>) -> LintResult {
     let mut reporter = Reporter {
         options: &input.options,
         warnings: Vec::new(),
+        local: None,
     };
     names::check(input.dockerfile, &mut reporter);
     let error = walk(input, &mut reporter).err();
@@ -134,9 +154,9 @@ pub fn lint(input: &LintInput<'_>) -> LintResult {
 /// What a stage has set when it ends; its children begin with it.
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// Shared until a child changes it: there may be many children.
-    env: Rc<BTreeMap<String, String>>,
-    args: Rc<BTreeSet<String>>,
+    env: Variables,
+    /// Declared arguments, with and without value.
+    args: Variables,
     has_shell: bool,
     workdir_set: bool,
     /// The base image is not known, so neither are its variables.
@@ -148,19 +168,22 @@ struct Walker<'a, 'r, 'o> {
     reporter: &'r mut Reporter<'o>,
     scope: GlobalScope,
     expander: Expander,
+    /// What is left of [`MAX_COMPARISONS`].
+    comparisons: usize,
 }
 
 fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagnostic> {
     let dockerfile = input.dockerfile;
     let stages = dockerfile.stages();
     let expander = Expander::new(dockerfile.directives.escape);
-    check_defaults(input, &stages, expander, reporter);
-    let scope = GlobalScope::evaluate(dockerfile, input.defaults, input.build_args)?;
+    check_defaults(input, &stages, &expander, reporter);
+    let scope = GlobalScope::evaluate(dockerfile, input.defaults, input.build_args, &expander)?;
     let mut walker = Walker {
         input,
         reporter,
         scope,
         expander,
+        comparisons: MAX_COMPARISONS,
     };
     let mut states: Vec<State> = Vec::new();
     for stage in &stages {
@@ -184,11 +207,12 @@ fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagno
 fn check_defaults(
     input: &LintInput<'_>,
     stages: &Stages<'_>,
-    expander: Expander,
+    expander: &Expander,
     reporter: &mut Reporter<'_>,
 ) {
-    let Ok(scope) = GlobalScope::evaluate(input.dockerfile, input.defaults, &BTreeMap::new())
-    else {
+    let none = BTreeMap::new();
+    let scope = GlobalScope::evaluate(input.dockerfile, input.defaults, &none, expander);
+    let Ok(scope) = scope else {
         return;
     };
     for stage in stages {
@@ -259,7 +283,7 @@ impl Walker<'_, '_, '_> {
                 .keys()
                 .chain(self.scope.values.keys())
                 .map(String::as_str);
-            let hint = near(name, known)
+            let hint = near_within(&mut self.comparisons, name, known)
                 .map(|near| format!(" (did you mean {near}?)"))
                 .unwrap_or_default();
             let detail = format!("FROM argument '{name}' is not declared{hint}");
@@ -319,11 +343,9 @@ impl Walker<'_, '_, '_> {
         }
         let pairs = image.env.iter().filter_map(|entry| entry.split_once('='));
         State {
-            env: Rc::new(
-                pairs
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .collect(),
-            ),
+            env: pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             has_shell: image.has_shell,
             ..State::default()
         }
@@ -345,7 +367,7 @@ impl Walker<'_, '_, '_> {
                 // The options are those of the later one, the place that of the one which is lost.
                 self.reporter.report_at(
                     "MultipleInstructionsDisallowed",
-                    &instruction.comments,
+                    Some(instruction),
                     earlier.code_span(),
                     detail,
                 );
@@ -414,7 +436,7 @@ impl Walker<'_, '_, '_> {
                 for mount in &run.mounts {
                     let mut unset = BTreeSet::new();
                     mount.resolve(|value| {
-                        let expanded = self.expander.word(value, &*state.env)?;
+                        let expanded = self.expander.word(value, &state.env)?;
                         unset.extend(expanded.unset);
                         Ok(expanded.text)
                     })?;
@@ -437,7 +459,7 @@ impl Walker<'_, '_, '_> {
     ) -> Result<String, Diagnostic> {
         let expanded = self
             .expander
-            .word(&word.value, &*state.env)
+            .word(&word.value, &state.env)
             .map_err(|error| failed(word.span, &error))?;
         self.undefined(instruction, &expanded.unset, state);
         Ok(expanded.text)
@@ -451,7 +473,7 @@ impl Walker<'_, '_, '_> {
             if state.args.contains(name) || NOT_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
-            let hint = near(name, state.env.keys().map(String::as_str));
+            let hint = near_within(&mut self.comparisons, name, state.env.names());
             let hint = hint
                 .map(|near| format!(" (did you mean ${near}?)"))
                 .unwrap_or_default();
@@ -497,7 +519,7 @@ impl Walker<'_, '_, '_> {
             self.secret(instruction, &key);
             set.push((key, value));
         }
-        Rc::make_mut(&mut state.env).extend(set);
+        state.env.extend(set);
         Ok(())
     }
 
@@ -516,9 +538,9 @@ impl Walker<'_, '_, '_> {
                 (None, None) => Environment::get(&self.scope.values, name).map(str::to_owned),
             };
             if let Some(value) = value {
-                Rc::make_mut(&mut state.env).insert(name.clone(), value);
+                state.env.insert(name.clone(), value);
             }
-            Rc::make_mut(&mut state.args).insert(name.clone());
+            state.args.insert(name.clone(), String::new());
         }
         Ok(())
     }
@@ -532,7 +554,7 @@ impl Walker<'_, '_, '_> {
         for word in words {
             let (ports, _) = self
                 .expander
-                .words(&word.value, &*state.env)
+                .words(&word.value, &state.env)
                 .map_err(|error| failed(word.span, &error))?;
             for port in ports {
                 // Without the base image's variables a port may come out empty or wrong.
@@ -579,7 +601,9 @@ impl Walker<'_, '_, '_> {
         }
         self.word(instruction, &files.destination, state)?;
         for file in files.inline_files().filter(|file| file.expand) {
-            let expanded = Expander::heredoc(&file.content, &*state.env)
+            let expanded = self
+                .expander
+                .heredoc(&file.content, &state.env)
                 .map_err(|error| failed(file.span, &error))?;
             self.undefined(instruction, &expanded.unset, state);
         }
@@ -612,6 +636,22 @@ impl Walker<'_, '_, '_> {
             self.reporter.report("CopyIgnoredFile", instruction, detail);
         }
     }
+}
+
+/// The name nearest to one that is not known, as long as comparisons are `left`.
+fn near_within<'n>(
+    left: &mut usize,
+    name: &str,
+    known: impl Iterator<Item = &'n str>,
+) -> Option<String> {
+    let counted = known.take_while(|_| match left.checked_sub(1) {
+        Some(less) => {
+            *left = less;
+            true
+        }
+        None => false,
+    });
+    near(name, counted)
 }
 
 fn failed(span: Span, error: &ExpandError) -> Diagnostic {
