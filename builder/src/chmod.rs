@@ -221,11 +221,33 @@ mod tests {
             ("u+o", 0o007, false, 0o707),
             ("ug-o", 0o777, false, 0o007),
             ("ugo+r", 0, false, 0o444),
+            ("+", 0o644, false, 0o644),
+            ("u+rg", 0o050, false, 0o550),
+            ("u=rg", 0o750, false, 0o550),
+            ("u+ug", 0o640, false, 0o640),
+            ("+rt", 0o000, false, 0o1000),
+            ("a+rt", 0o000, false, 0o1444),
         ] {
             let mode = Symbolic::parse(text).unwrap().apply(before, directory);
             assert_eq!(mode, after, "{text} on {before:o}: {mode:o}");
         }
-        for bad in ["", "x", "u", "u=q", "z+x", "u+rwx,", "0755", ",u+x"] {
+        for bad in [
+            "",
+            "x",
+            "u",
+            "u=q",
+            "z+x",
+            "u+rwx,",
+            "0755",
+            ",u+x",
+            "u,g+x",
+            "u+x,,g+x",
+            "u+x g+x",
+            "u=rw, g=r",
+            "+755",
+            "-1",
+            "u+é",
+        ] {
             assert_eq!(Symbolic::parse(bad), None, "{bad}");
         }
     }

@@ -212,6 +212,16 @@ pub enum Error {
         /// Its id.
         id: String,
     },
+    /// A build argument that means something to the builder has a value that means nothing.
+    #[error("--build-arg {name}={value} cannot be used: {reason}")]
+    BuildArgument {
+        /// Its name.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
     /// Something that this version does not do.
     #[error("{what} is not supported yet")]
     Unsupported {

@@ -38,6 +38,6 @@ pub use remote::{
     http_authorization,
 };
 pub use request::{
-    Agent, BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
+    BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
 };
 pub use result::{BuildResult, StepOutcome, StepReport};

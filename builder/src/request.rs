@@ -66,8 +66,8 @@ pub struct BuildRequest {
     pub compression: Compression,
     /// Secrets by id (`--secret`). Default: none.
     pub secrets: BTreeMap<String, Secret>,
-    /// Agents by id (`--ssh`). Default: none.
-    pub ssh: BTreeMap<String, Agent>,
+    /// Sockets of ssh agents by id (`--ssh`). Default: none.
+    pub ssh: BTreeMap<String, PathBuf>,
     /// Additional lines of `/etc/hosts` in `RUN`: name, address. Default: none.
     pub extra_hosts: Vec<(String, String)>,
 }
@@ -112,6 +112,14 @@ impl BuildRequest {
     /// When a file cannot be read, or there is no Dockerfile.
     pub fn for_directory(directory: &Path, file: Option<&Path>) -> Result<Self> {
         let path = match file {
+            Some(file) if file.ends_with("Dockerfile") && file.symlink_metadata().is_err() => {
+                let lower = file.with_file_name("dockerfile");
+                if lower.symlink_metadata().is_ok() {
+                    lower
+                } else {
+                    file.to_owned()
+                }
+            }
             Some(file) => file.to_owned(),
             None => DOCKERFILE_NAMES
                 .iter()
@@ -141,8 +149,8 @@ impl BuildRequest {
     }
 }
 
-/// In this order.
-const DOCKERFILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
+/// In this order; the second as in BuildKit, which takes it for the first one where that is missing.
+const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// People write these by hand; BuildKit's own limit for a Dockerfile is 2 MiB.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
@@ -260,18 +268,6 @@ pub enum PullPolicy {
     Missing,
     /// Never.
     Never,
-}
-
-/// What answers as the ssh agent of a step that asks for one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Agent {
-    /// The socket of a running agent. Steps may list its keys and have it sign; they may not
-    /// change it.
-    Socket(PathBuf),
-    /// A socket whose connections are passed on as they are (`raw=true`).
-    RawSocket(PathBuf),
-    /// Private keys, as their files have them, without passphrase.
-    Keys(Vec<Secret>),
 }
 
 /// Bytes that are never printed.

@@ -225,22 +225,25 @@ fn push_mount(
             id,
             target,
             env,
+            required,
             mode,
             uid,
             gid,
-            ..
         } => key.push(
             "secret",
-            format!("{id} {target:?} {env:?} {mode:o} {uid}:{gid}"),
+            format!("{id} {target:?} {env:?} {required} {mode:o} {uid}:{gid}"),
         ),
         StepMount::Ssh {
             id,
             target,
+            required,
             mode,
             uid,
             gid,
-            ..
-        } => key.push("ssh", format!("{id} {target} {mode:o} {uid}:{gid}")),
+        } => key.push(
+            "ssh",
+            format!("{id} {target} {required} {mode:o} {uid}:{gid}"),
+        ),
     }
     Ok(true)
 }

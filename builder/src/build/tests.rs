@@ -495,7 +495,7 @@ fn entitlements_have_to_be_given() {
         ("--security=insecure", "security.insecure"),
     ] {
         let refused = bench.fails(&format!("FROM scratch\nRUN {flag} true\n"));
-        let expected = format!("{named} is not allowed; allow it with --allow {named}");
+        let expected = format!("{named} is not allowed (allow it with --allow {named}");
         assert!(refused.contains(&expected), "{refused}");
     }
     let mut request = bench.request("FROM scratch\nRUN --network=host env A /f\n");

@@ -55,6 +55,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do about it; `did you mean …?` for near words.
     pub hint: Option<String>,
+    /// The text cannot even be cut into words: an error wherever it stands, in a trigger too.
+    pub(super) grammar: bool,
 }
 
 impl Diagnostic {
@@ -79,6 +81,7 @@ impl Diagnostic {
             }],
             notes: Vec::new(),
             hint: None,
+            grammar: false,
         }
     }
 
@@ -88,6 +91,13 @@ impl Diagnostic {
         if let Some(first) = self.labels.first_mut() {
             first.text = bounded(text);
         }
+        self
+    }
+
+    /// Marks it as one of the words themselves.
+    #[must_use]
+    pub(super) fn grammar(mut self) -> Self {
+        self.grammar = true;
         self
     }
 

@@ -2,6 +2,7 @@
 
 use super::Diagnostic;
 use super::ast::Directives;
+use super::lint::LintOptions;
 use super::span::{Span, Spanned};
 
 /// Watches the lines of a file from the top until the first one that is no directive.
@@ -36,6 +37,11 @@ impl DirectiveReader {
             }
             "check" if self.found.check.is_some() => Err(repeated("check", place)),
             "check" => {
+                if let Err(error) = LintOptions::parse(&value.value) {
+                    return Err(Diagnostic::error(value.span, error.to_string())
+                        .expected("such as skip=RuleName,OtherRule;error=true")
+                        .did_you_mean(error.near()));
+                }
                 self.found.check = Some(value);
                 Ok(true)
             }

@@ -128,6 +128,11 @@ impl<'a> Flags<'a> {
         self.flags.iter().find(|flag| flag.name.value == name)
     }
 
+    /// The value of a text flag, which may be empty.
+    pub(super) fn given(&self, name: &str) -> Option<&'a Word> {
+        self.find(name)?.value.as_ref()
+    }
+
     /// The value of a text flag; an empty one counts as not given.
     pub(super) fn text(&self, name: &str) -> Option<Word> {
         self.find(name)?

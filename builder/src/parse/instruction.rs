@@ -157,6 +157,7 @@ impl Builder<'_> {
                     &at(&place),
                     "when using JSON array syntax, arrays must be comprised of strings only",
                 )
+                .grammar()
                 .expected("not a string")),
         }
     }
@@ -251,35 +252,25 @@ impl Builder<'_> {
     fn run(&self) -> Result<Run, Diagnostic> {
         let command = self.command(self.arguments())?;
         let flags = self.flags("RUN")?;
-        let network = match flags.text("network") {
-            None => Network::Default,
-            Some(mode) => match mode.value.as_str() {
-                "default" => Network::Default,
-                "none" => Network::None,
-                "host" => Network::Host,
-                other => {
-                    return Err(invalid_choice(
-                        &mode,
-                        format!("invalid network mode {other:?}"),
-                        &["default", "none", "host"],
-                    ));
-                }
-            },
-        };
-        let security = match flags.text("security") {
-            None => Security::Sandbox,
-            Some(mode) => match mode.value.as_str() {
-                "sandbox" => Security::Sandbox,
-                "insecure" => Security::Insecure,
-                other => {
-                    return Err(invalid_choice(
-                        &mode,
-                        format!("security {other:?} is not valid"),
-                        &["sandbox", "insecure"],
-                    ));
-                }
-            },
-        };
+        let network = choice(
+            &flags,
+            "network",
+            &[
+                ("default", Network::Default),
+                ("none", Network::None),
+                ("host", Network::Host),
+            ],
+            |mode| format!("invalid network mode {mode:?}"),
+        )?;
+        let security = choice(
+            &flags,
+            "security",
+            &[
+                ("sandbox", Security::Sandbox),
+                ("insecure", Security::Insecure),
+            ],
+            |mode| format!("security {mode:?} is not valid"),
+        )?;
         let mounts = flags
             .list("mount")
             .into_iter()
@@ -398,6 +389,7 @@ impl Builder<'_> {
             let (key, rest) = split_first(self.line(), self.arguments());
             let rest = rest.ok_or_else(|| {
                 self.error(format!("{name} must have two arguments"))
+                    .grammar()
                     .hint(format!("write `{name} key=value`"))
             })?;
             self.flags(name)?;
@@ -423,6 +415,7 @@ impl Builder<'_> {
                 format!("Syntax error - can't find = in {text:?}. Must be of the form: name=value");
             return Err(self
                 .error_at(word, message)
+                .grammar()
                 .hint("put a value that has blanks in double quotes".to_owned()));
         };
         if at == 0 {
@@ -517,7 +510,11 @@ impl Builder<'_> {
         let command = self.command(&rest)?;
         let written = self.line().slice(&kind);
         if written.eq_ignore_ascii_case("NONE") {
-            if !rest.is_empty() {
+            let nothing = match &command {
+                CommandLine::Exec(items) => items.is_empty(),
+                CommandLine::Shell(text) => text.is_empty(),
+            };
+            if !nothing {
                 return Err(self.error_at(&rest, "HEALTHCHECK NONE takes no arguments"));
             }
             return Ok(Healthcheck::None);
@@ -587,6 +584,8 @@ impl Builder<'_> {
                 trigger: Some(Box::new(trigger)),
                 problem: None,
             },
+            // What cannot even be cut into words is an error here and now, as it is in BuildKit.
+            Err(problem) if problem.grammar => return Err(problem),
             Err(problem) => Onbuild {
                 expression,
                 trigger: None,
@@ -604,12 +603,26 @@ fn descriptions(comments: &[String]) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-fn invalid_choice(value: &Word, message: String, choices: &[&str]) -> Diagnostic {
-    let diagnostic = Diagnostic::error(value.span, message);
-    match near(&value.value, choices.iter().copied()) {
-        Some(near) => diagnostic.did_you_mean(Some(near)),
-        None => diagnostic.note(format!("it is one of {}", choices.join(", "))),
+/// The value of a flag that takes one of few words; the default without it. An empty word is none of
+/// them.
+fn choice<T: Clone + Default>(
+    flags: &Flags<'_>,
+    name: &str,
+    choices: &[(&str, T)],
+    message: impl Fn(&str) -> String,
+) -> Result<T, Diagnostic> {
+    let Some(value) = flags.given(name) else {
+        return Ok(T::default());
+    };
+    if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == value.value) {
+        return Ok(choice.clone());
     }
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let diagnostic = Diagnostic::error(value.span, message(&value.value));
+    Err(match near(&value.value, words.iter().copied()) {
+        Some(near) => diagnostic.did_you_mean(Some(near)),
+        None => diagnostic.expected(format!("one of {}", words.join(", "))),
+    })
 }
 
 fn interval(flags: &Flags<'_>, name: &str) -> Result<Option<Duration>, Diagnostic> {

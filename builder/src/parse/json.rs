@@ -64,7 +64,8 @@ fn finish(text: &str, end: usize, items: Vec<(String, Range<usize>)>) -> JsonFor
 
 /// Something else than a string: an error if the whole is JSON all the same, else the shell form.
 fn other(text: &str, at: usize) -> JsonForm {
-    if serde_json::from_str::<serde::de::IgnoredAny>(text.trim()).is_err() {
+    // Into a value, for a number that is too large makes it no JSON.
+    if serde_json::from_str::<serde_json::Value>(text.trim()).is_err() {
         return JsonForm::NotJson;
     }
     let rest = text.get(at..).unwrap_or_default();

@@ -16,7 +16,7 @@ mod instruction;
 mod json;
 mod lines;
 pub mod lint;
-mod mount;
+pub(crate) mod mount;
 mod parts;
 mod ports;
 mod print;

@@ -345,6 +345,9 @@ impl Draft {
                 return error("both source and id can't be set".to_owned());
             }
         }
+        if kind == MountType::Ssh && mount.source.is_some() {
+            return error("ssh does not support source".to_owned());
+        }
         if sharing.is_some() && kind != MountType::Cache {
             return error(format!(
                 "invalid cache sharing set for {} mount",
@@ -381,7 +384,7 @@ fn unsupported<T>(
 }
 
 /// The spellings that Go's `strconv.ParseBool` takes.
-pub(super) fn boolean(value: &str) -> Option<bool> {
+pub(crate) fn boolean(value: &str) -> Option<bool> {
     match value {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
@@ -406,6 +409,9 @@ fn fields(text: &Spanned<String>) -> Result<Vec<Spanned<String>>, Diagnostic> {
             format!("failed to parse csv mounts: {what}"),
         ))
     };
+    if text.value.is_empty() {
+        return bad(0, 0, "EOF");
+    }
     let mut fields = Vec::new();
     let mut start = 0;
     loop {

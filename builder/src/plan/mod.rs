@@ -4,12 +4,14 @@
 //! expanded: no variable, relative path or inherited default is left. What is not known before a
 //! step runs (digests of files, layers) is not in it.
 
+mod checksum;
 mod config;
 mod history;
 mod run;
 mod stage;
 mod stages;
 mod transfer;
+mod whole;
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::stage::{Place, StageState, Words};
 use super::stages::Planner;
 use super::{CacheRoot, FileSource, RunStep, StepMount};
-use crate::parse::{Instruction, Mount, MountType, PROXY_ARGS, Run, RunScript, Span};
+use crate::parse::{Diagnostic, Instruction, Mount, MountType, PROXY_ARGS, Run, RunScript, Span};
 use crate::path::absolute_from;
 use crate::{Error, Network, Result, Security};
 
@@ -42,6 +42,13 @@ impl StageState {
         let mut env = self.process_environment();
         name_sockets(&mut mounts, &mut env);
         let request = planner.request;
+        let not_allowed = |flag: &str, what: &str| {
+            let flag = instruction.flags.iter().find(|one| *one.name == *flag);
+            let span = flag.map_or(instruction.span, |flag| flag.span);
+            let diagnostic = Diagnostic::error(span, format!("{what} is not allowed"))
+                .hint(format!("allow it with --allow {what}"));
+            Err(words.place.refuse(diagnostic))
+        };
         let network = match run.network {
             crate::parse::Network::Default => request.network,
             crate::parse::Network::None => Network::None,
@@ -50,21 +57,13 @@ impl StageState {
             {
                 Network::Host
             }
-            crate::parse::Network::Host => {
-                return Err(words.place.error(
-                    instruction.span,
-                    "network.host is not allowed; allow it with --allow network.host",
-                ));
-            }
+            crate::parse::Network::Host => return not_allowed("network", "network.host"),
         };
         let security = match run.security {
             crate::parse::Security::Sandbox => Security::Sandbox,
             crate::parse::Security::Insecure if request.allow_insecure => Security::Insecure,
             crate::parse::Security::Insecure => {
-                return Err(words.place.error(
-                    instruction.span,
-                    "security.insecure is not allowed; allow it with --allow security.insecure",
-                ));
+                return not_allowed("security", "security.insecure");
             }
         };
         let cwd = &self.config.config.working_dir;
@@ -132,10 +131,12 @@ impl StageState {
     ) -> Result<StepMount> {
         let workdir = &self.config.config.working_dir;
         let target = |given: &Option<String>| -> Result<String> {
-            match absolute_from(workdir, given.as_deref().unwrap_or_default()) {
-                root if root == "/" => Err(words.place.error(span, "invalid mount target \"/\"")),
-                path => Ok(path),
-            }
+            // Without a target it is the working directory.
+            root_is_no_target(
+                absolute_from(workdir, given.as_deref().unwrap_or_default()),
+                words,
+                span,
+            )
         };
         let source = absolute_from("/", mount.source.as_deref().unwrap_or("/"));
         let writable = !mount.read_only;
@@ -176,7 +177,7 @@ impl StageState {
                 id: mount.id.unwrap_or_else(|| "default".to_owned()),
                 // One without a target gets it once all sockets are known.
                 target: match &mount.target {
-                    Some(path) => absolute_from(workdir, path),
+                    Some(path) => root_is_no_target(absolute_from(workdir, path), words, span)?,
                     None => String::new(),
                 },
                 required: mount.required,
@@ -237,12 +238,24 @@ struct Command {
     script: Option<(String, String)>,
 }
 
+fn root_is_no_target(path: String, words: &Words<'_>, span: Span) -> Result<String> {
+    if path != "/" {
+        return Ok(path);
+    }
+    let diagnostic = Diagnostic::error(span, "invalid mount target \"/\"")
+        .expected("target= says where, and / is not possible");
+    Err(words.place.refuse(diagnostic))
+}
+
 /// A secret is a file below `/run/secrets`, unless it says otherwise or is only a variable.
 fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<StepMount> {
     let named = mount.id.or(mount.source).filter(|id| !id.is_empty());
-    let id = match (named, &mount.target) {
+    let given = mount.target.as_ref();
+    let given = given.map(|path| root_is_no_target(absolute_from(workdir, path), words, span));
+    let given = given.transpose()?;
+    let id = match (named, &given) {
         (Some(id), _) => id,
-        (None, Some(target)) => target.rsplit('/').next().unwrap_or_default().to_owned(),
+        (None, Some(target)) => base_name(target).to_owned(),
         (None, None) => String::new(),
     };
     if id.is_empty() {
@@ -250,12 +263,12 @@ fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<
     }
     let own_name = |name: String| if name.is_empty() { id.clone() } else { name };
     let env = mount.env.map(own_name);
-    let target = match (&mount.target, &env) {
-        (Some(path), _) => Some(absolute_from(workdir, path)),
+    let target = match (given, &env) {
+        (Some(path), _) => Some(path),
         (None, Some(_)) => None,
         (None, None) => {
-            let name = id.rsplit('/').find(|part| !part.is_empty());
-            Some(format!("/run/secrets/{}", name.unwrap_or_default()))
+            let path = absolute_from("/run/secrets", base_name(&id));
+            Some(root_is_no_target(path, words, span)?)
         }
     };
     Ok(StepMount::Secret {
@@ -267,4 +280,12 @@ fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<
         uid: mount.uid.unwrap_or(0),
         gid: mount.gid.unwrap_or(0),
     })
+}
+
+/// The last part of a path.
+fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
 }

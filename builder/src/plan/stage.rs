@@ -38,7 +38,11 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     pub(super) fn error(&self, span: Span, message: impl Into<String>) -> Error {
-        Error::at(self.source, Diagnostic::error(span, message))
+        self.refuse(Diagnostic::error(span, message))
+    }
+
+    pub(super) fn refuse(&self, diagnostic: Diagnostic) -> Error {
+        Error::at(self.source, diagnostic)
     }
 }
 
@@ -166,6 +170,7 @@ impl StageState {
         let mut text = String::from("ARG");
         let mut environment = words.environment.clone();
         for argument in arguments {
+            // Not expanded, quotes and all: BuildKit takes the name as it is written.
             let name = argument.name.value.clone();
             let given = planner.request.build_args.get(&name);
             let value = match (given, &argument.default) {
@@ -205,6 +210,7 @@ impl StageState {
     }
 
     fn workdir(&mut self, word: &Word, words: &Words<'_>) -> Result<(Action, Option<String>)> {
+        // Empty: the directory stays what it is, and is made if it is not there.
         let text = words.expand(word)?;
         let written = working_directory(&self.config.config.working_dir, &text);
         self.config.config.working_dir.clone_from(&written);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use wythe_layers::spec::{ImageConfig, Platform, Reference};
 
 use super::stage::StageState;
+use super::whole::check_build_args;
 use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
 use crate::build::epoch;
-use crate::parse::suggest::near as near_word;
 use crate::parse::{
     Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
     StageRef, Stages, Word, find_target, near_stage, parse_trigger, resolve_base,
@@ -29,6 +29,7 @@ pub(crate) fn plan(
     request: &BuildRequest,
     resolve: &Resolve<'_>,
 ) -> Result<Option<BuildPlan>> {
+    check_build_args(&request.build_args)?;
     let stages = file.stages();
     let mut planner = Planner {
         file,
@@ -44,6 +45,7 @@ pub(crate) fn plan(
     };
     let target = planner.target()?;
     planner.read_global_args(target)?;
+    planner.check_whole()?;
     if !planner.plan_with_dependencies(target)? {
         return Ok(None);
     }
@@ -105,21 +107,6 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Expands a word of this file in `environment`.
-    pub(super) fn expand(
-        &self,
-        word: &Word,
-        environment: &BTreeMap<String, String>,
-    ) -> Result<String> {
-        self.expander
-            .word(word, environment)
-            .map(|expanded| expanded.text)
-            .map_err(|error| {
-                let diagnostic = Diagnostic::error(word.span, error.to_string());
-                Error::at(&self.file.source, diagnostic)
-            })
-    }
-
     /// Plans a stage and all that it needs; `false` when an image could not be resolved.
     fn plan_with_dependencies(&mut self, wanted: usize) -> Result<bool> {
         // Dependencies always stand earlier, so one pass backwards finds them all, and no
@@ -175,27 +162,11 @@ impl<'a> Planner<'a> {
 
     /// The stage that `FROM` names, if it names one.
     fn base_stage(&self, stage: &Stage<'_>) -> Result<Option<usize>> {
-        let name = self.base_name(stage)?;
+        let name = self.check(self.base_name(stage))?;
         Ok(match resolve_base(&self.stages, stage.index, &name) {
             StageRef::Stage(index) => Some(index),
             StageRef::Image => None,
         })
-    }
-
-    fn base_name(&self, stage: &Stage<'_>) -> Result<String> {
-        let word = &stage.from.image;
-        let name = self.expand(word, &self.global.values)?;
-        if name.is_empty() {
-            let message = format!("base name ({}) should not be blank", word.value);
-            let near = word
-                .trim_start_matches('$')
-                .trim_matches(['{', '}'])
-                .to_owned();
-            let near = near_word(&near, self.global.declared.keys().map(String::as_str));
-            let diagnostic = Diagnostic::error(word.span, message).did_you_mean(near);
-            return Err(Error::at(&self.file.source, diagnostic));
-        }
-        Ok(name)
     }
 
     /// Where `COPY --from` reads: plans the image if it is one. `None` when it could not be resolved.
@@ -312,8 +283,8 @@ impl<'a> Planner<'a> {
         let Some(stage) = self.stages.get(index).copied() else {
             return Ok(true);
         };
-        let platform = self.stage_platform(&stage)?;
-        let base_name = self.base_name(&stage)?;
+        let platform = self.check(self.stage_platform(&stage))?;
+        let base_name = self.check(self.base_name(&stage))?;
         let base = match self.base_stage(&stage)? {
             Some(base) => Base::Stage(self.planned.get(&base).copied().unwrap_or_default()),
             None if base_name == "scratch"
@@ -360,37 +331,19 @@ impl<'a> Planner<'a> {
         Ok(true)
     }
 
-    fn stage_platform(&self, stage: &Stage<'_>) -> Result<Platform> {
-        let Some(word) = &stage.from.platform else {
-            return Ok(self.request.platform.clone());
-        };
-        let text = self.expand(word, &self.global.values)?;
-        let refuse =
-            |message: String| Error::at(&self.file.source, Diagnostic::error(word.span, message));
-        if text.is_empty() {
-            return Err(refuse(format!(
-                "empty platform value from expression {}",
-                word.value
-            )));
-        }
-        text.parse::<Platform>()
-            .map_err(|error| refuse(error.to_string()))
-    }
-
     /// What a stage begins with, and the triggers to run first.
     fn initial_state(&self, base: &Base) -> (StageState, Vec<String>) {
-        // `FROM --platform=… scratch` is for the target all the same.
-        let platform = &self.request.platform;
         let mut state = match base {
             Base::Scratch => {
-                let mut config = ImageConfig::scratch(platform);
+                // `FROM --platform` means nothing here: there is no image to choose.
+                let mut config = ImageConfig::scratch(&self.request.platform);
                 config.config.working_dir = "/".to_owned();
                 StageState::new(config)
             }
             Base::Image(image) => StageState::new(image.config.value().clone()),
             Base::Stage(position) => match self.states.get(position) {
                 Some(state) => state.derived(),
-                None => StageState::new(ImageConfig::scratch(platform)),
+                None => StageState::new(ImageConfig::scratch(&self.request.platform)),
             },
         };
         let triggers = std::mem::take(&mut state.config.config.on_build);

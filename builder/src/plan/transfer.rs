@@ -1,9 +1,10 @@
 //! `COPY` and `ADD`: sources, destination and flags, expanded.
 
+use super::checksum;
 use super::stage::{Words, parse_chown};
-use super::{Chmod, Chown, CopySource, CopyStep, FileSource};
+use super::{Chmod, Chown, CopySource, CopyStep, FileSource, NameOrId};
 use crate::chmod::Symbolic;
-use crate::parse::{Add, Copy, Transfer};
+use crate::parse::{Add, Copy, Diagnostic, InlineFile, Transfer, Word};
 use crate::path::absolute_from;
 use crate::{GitPlace, Result};
 
@@ -45,24 +46,47 @@ pub(super) fn add(add: &Add, workdir: &str, words: &Words<'_>) -> Result<(CopySt
     if let Some(word) = &add.checksum {
         let checksum = words.expand(word)?;
         if !checksum.is_empty() {
-            set_checksum(&mut step, checksum)
-                .map_err(|message| words.place.error(word.span, message))?;
+            set_checksum(&mut step, checksum, word, words)?;
         }
     }
     Ok((step, text))
 }
 
-fn set_checksum(step: &mut CopyStep, checksum: String) -> Result<(), String> {
-    match step.sources.as_mut_slice() {
-        [CopySource::Http { .. }] => step.checksum = Some(checksum),
-        [CopySource::Git(place)] => {
+/// A checksum is of one remote file or repository; here-documents beside it do not count.
+fn set_checksum(
+    step: &mut CopyStep,
+    checksum: String,
+    word: &Word,
+    words: &Words<'_>,
+) -> Result<()> {
+    let refuse = |diagnostic: Diagnostic| Err(words.place.refuse(diagnostic));
+    let mut paths = step
+        .sources
+        .iter_mut()
+        .filter(|source| !matches!(source, CopySource::Inline { .. }));
+    let (Some(only), None) = (paths.next(), paths.next()) else {
+        let message = "checksum can't be specified for multiple sources";
+        return refuse(Diagnostic::error(word.span, message).hint("write an ADD for each source"));
+    };
+    match only {
+        CopySource::Http { .. } => {
+            if let Some(problem) = checksum::problem(&checksum) {
+                let diagnostic = Diagnostic::error(word.span, problem);
+                return refuse(diagnostic.expected("sha256: and 64 digits, or sha384, sha512"));
+            }
+            step.checksum = Some(checksum);
+        }
+        CopySource::Git(place) => {
             if let Some(own) = place.checksum.as_ref().filter(|own| **own != checksum) {
-                return Err(format!("checksum mismatch {checksum:?} != {own:?}"));
+                let message = format!("checksum mismatch {checksum:?} != {own:?}");
+                return refuse(Diagnostic::error(word.span, message));
             }
             place.checksum = Some(checksum);
         }
-        [_] => return Err("checksum requires HTTP(S) or Git sources".to_owned()),
-        _ => return Err("checksum can't be specified for multiple sources".to_owned()),
+        _ => {
+            let message = "checksum requires HTTP(S) or Git sources";
+            return refuse(Diagnostic::error(word.span, message));
+        }
     }
     Ok(())
 }
@@ -110,7 +134,7 @@ fn transfer(
             file.content.to_string()
         };
         sources.push(CopySource::Inline {
-            name: file.name.clone(),
+            name: inline_name(file, words)?,
             content,
         });
     }
@@ -148,6 +172,7 @@ fn flags(
         if !owner.is_empty() {
             text.push_str(&format!(" --chown={owner}"));
             chown = Some(parse_chown(&owner));
+            check_owner(chown.as_ref(), word, words)?;
         }
     }
     let mut chmod = None;
@@ -156,9 +181,41 @@ fn flags(
         if !mode.is_empty() {
             text.push_str(&format!(" --chmod={mode}"));
         }
-        chmod = parse_chmod(&mode).map_err(|message| words.place.error(word.span, message))?;
+        chmod = parse_chmod(&mode).map_err(|message| {
+            words.place.refuse(
+                Diagnostic::error(word.span, message).expected("such as 0755 or u=rwX,go=rX"),
+            )
+        })?;
     }
     Ok((chown, chmod))
+}
+
+/// The largest number means "leave it" to the kernel, so no file can belong to it.
+fn check_owner(chown: Option<&Chown>, word: &Word, words: &Words<'_>) -> Result<()> {
+    let nobody = |who: &NameOrId| matches!(who, NameOrId::Id(u32::MAX));
+    match chown {
+        Some(chown) if nobody(&chown.user) || chown.group.as_ref().is_some_and(nobody) => {
+            let diagnostic =
+                Diagnostic::error(word.span, format!("invalid user index: {}", u32::MAX))
+                    .expected("at most 4294967294");
+            Err(words.place.refuse(diagnostic))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The file that a here-document becomes: its name cleaned of `.` and `..`, which must leave one part.
+fn inline_name(file: &InlineFile, words: &Words<'_>) -> Result<String> {
+    let clean = absolute_from("/", &file.name);
+    match clean.strip_prefix('/') {
+        Some(name) if !name.is_empty() && !name.contains('/') => Ok(name.to_owned()),
+        _ => {
+            let message = format!("{:?} cannot be the name of a file", file.name);
+            let diagnostic = Diagnostic::error(file.span, message)
+                .hint("the word after << is the name; put folders into the destination");
+            Err(words.place.refuse(diagnostic))
+        }
+    }
 }
 
 fn source(
@@ -194,16 +251,18 @@ fn parse_chmod(text: &str) -> Result<Option<Chmod>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let looks_octal = text.bytes().all(|byte| byte.is_ascii_digit());
-    if looks_octal {
-        let mode = u32::from_str_radix(text, 8)
-            .ok()
-            .filter(|mode| *mode <= MAX_MODE);
-        return mode.map(|mode| Some(Chmod::Octal(mode))).ok_or_else(|| {
-            format!(
-                "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
-            )
-        });
+    let octal = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = octal
+        .then(|| u32::from_str_radix(text, 8).ok())
+        .flatten()
+        .filter(|mode| *mode <= MAX_MODE);
+    if let Some(mode) = mode {
+        return Ok(Some(Chmod::Octal(mode)));
+    }
+    if text.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(format!(
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+        ));
     }
     match Symbolic::parse(text) {
         Some(mode) => Ok(Some(Chmod::Symbolic(mode))),

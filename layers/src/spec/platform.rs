@@ -8,6 +8,56 @@ use serde::{Deserialize, Serialize};
 
 use super::SpecError;
 
+/// The operating systems that may stand alone: those of Go's GOOS that containerd knows.
+const SYSTEMS: [&str; 18] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "wasi",
+    "windows",
+    "zos",
+];
+
+/// The architectures that may stand alone: those of Go's GOARCH that containerd knows.
+const ARCHITECTURES: [&str; 24] = [
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "arm64",
+    "arm64be",
+    "armbe",
+    "loong64",
+    "mips",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "mipsle",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
 /// A platform (image-spec `image-index.md` §platform), in normal form: `x86_64` is `amd64`,
 /// `aarch64` is `arm64` without variant, `armhf` is `arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -153,36 +203,92 @@ impl FromStr for Platform {
             text: text.chars().take(80).collect(),
             reason,
         };
+        let shape = || invalid("expected os/architecture or os/architecture/variant");
         let parts: Vec<&str> = text.split('/').collect();
-        let valid = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-        };
-        if !parts.iter().all(|part| valid(part)) {
-            return Err(invalid(
-                "expected os/architecture or os/architecture/variant",
-            ));
+        let (os, rest) = parts.split_first().ok_or_else(shape)?;
+        let os = Os::parse(os).ok_or_else(shape)?;
+        let word = |part: &&str| is_word(part, "_.-");
+        if rest.len() > 2 || !rest.iter().all(word) {
+            return Err(shape());
         }
-        match parts.as_slice() {
-            [os, architecture] => Ok(Self::new(os, architecture, None)),
-            [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
-            // `--platform arm64` and `--platform linux` both mean something in Docker.
-            [one] => {
-                let known_os = ["linux", "windows", "darwin", "macos", "freebsd", "wasi"];
-                if known_os.contains(&one.to_ascii_lowercase().as_str()) {
-                    let host = Self::host();
-                    Ok(Self::new(one, &host.architecture, host.variant.as_deref()))
-                } else {
-                    Ok(Self::new("linux", one, None))
-                }
+        let mut platform = match rest {
+            [] => one_word(os.name).ok_or_else(|| {
+                invalid("this is neither an operating system nor an architecture")
+            })?,
+            [architecture, variant @ ..] => {
+                Self::new(os.name, architecture, variant.first().copied())
             }
-            _ => Err(invalid(
-                "expected os/architecture or os/architecture/variant",
-            )),
-        }
+        };
+        platform.os_version = os.version;
+        platform.os_features = os.features;
+        Ok(platform)
     }
+}
+
+/// The first part: `os` or `os(version+feature+feature)`, percent signs escaping bytes.
+struct Os<'a> {
+    name: &'a str,
+    version: Option<String>,
+    features: Vec<String>,
+}
+
+impl<'a> Os<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (name, options) = match text.split_once('(') {
+            None => (text, None),
+            Some((name, rest)) => (name, Some(rest.strip_suffix(')')?)),
+        };
+        if !is_word(name, "_-") {
+            return None;
+        }
+        let mut options = options.unwrap_or_default().split('+');
+        let version = options.next().unwrap_or_default();
+        if !version.is_empty() && !is_word(version, "_.%-") {
+            return None;
+        }
+        let features = options
+            .map(|feature| is_word(feature, "_.%-").then(|| unescape(feature))?)
+            .collect::<Option<Vec<_>>>()?;
+        Some(Self {
+            name,
+            version: Some(unescape(version)?).filter(|version| !version.is_empty()),
+            features,
+        })
+    }
+}
+
+/// `--platform arm64` and `--platform linux` both mean something in Docker, as far as the word is known.
+fn one_word(word: &str) -> Option<Platform> {
+    let host = Platform::host();
+    let system = Platform::new(word, &host.architecture, host.variant.as_deref());
+    if SYSTEMS.contains(&system.os.as_str()) {
+        return Some(system);
+    }
+    let machine = Platform::new("linux", word, None);
+    ARCHITECTURES
+        .contains(&machine.architecture.as_str())
+        .then_some(machine)
+}
+
+/// Letters, digits and these; at least one.
+fn is_word(text: &str, more: &str) -> bool {
+    let known = |next: char| next.is_ascii_alphanumeric() || more.contains(next);
+    !text.is_empty() && text.chars().all(known)
+}
+
+/// `%2B` as `+`; `None` where two digits do not follow, or it is no text.
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            u8::try_from(digit()? * 16 + digit()?).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -202,6 +308,11 @@ mod tests {
             ("linux/armhf", "linux/arm/v7"),
             ("linux/i686", "linux/386"),
             ("arm64", "linux/arm64"),
+            ("AARCH64", "linux/arm64"),
+            ("s390x", "linux/s390x"),
+            ("macos/arm64", "darwin/arm64"),
+            ("x/y", "x/y"),
+            ("linux/a.b-c_d", "linux/a.b-c_d"),
             ("linux/riscv64", "linux/riscv64"),
         ] {
             assert_eq!(
@@ -210,9 +321,39 @@ mod tests {
                 "{text}"
             );
         }
-        for bad in ["", "/", "linux/", "linux/amd64/v1/x", "lin ux/amd64"] {
+        for bad in [
+            "",
+            "/",
+            "linux/",
+            "/amd64",
+            "linux/amd64/v1/x",
+            "lin ux/amd64",
+            "a*b",
+            "foo",
+            "arm64v8",
+            "bad!",
+            "a.b/c",
+            "linux(1/amd64",
+            "linux1)/amd64",
+            "linux()x/amd64",
+            "linux+x/amd64",
+            "linux(1++x)/amd64",
+            "linux(%2)/amd64",
+            "linux(%zz)/amd64",
+            "linux/amd64(1)",
+        ] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_system_may_have_a_version_and_features() {
+        let read = |text: &str| text.parse::<Platform>().unwrap();
+        let windows = read("windows(10.0.1+win32k+a%2Bb)/amd64");
+        assert_eq!(windows.os_version.as_deref(), Some("10.0.1"));
+        assert_eq!(windows.os_features, ["win32k", "a+b"]);
+        assert_eq!(read("linux()/arm64"), read("linux/arm64"));
+        assert_eq!(read("windows(1)").os_version.as_deref(), Some("1"));
     }
 
     #[test]

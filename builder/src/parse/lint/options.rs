@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::directive::comment_directive;
 use super::super::mount::boolean;
+use super::super::suggest::near;
 use super::rules::Rule;
 
 /// Why a `check` directive cannot be read.
@@ -16,6 +17,16 @@ pub enum OptionsError {
     /// `error=` with something else than a boolean.
     #[error("failed to parse check option {0:?}: not a boolean")]
     Boolean(String),
+}
+
+impl OptionsError {
+    /// The key that was meant.
+    pub(in crate::parse) fn near(&self) -> Option<String> {
+        match self {
+            Self::Option(written) => near(written.trim(), ["skip", "error", "experimental"]),
+            Self::Boolean(_) => None,
+        }
+    }
 }
 
 /// Which rules speak.
