@@ -1,14 +1,13 @@
 //! Running a process, as the builder sees it: a trait that the outside implements.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
 
-use crate::{BoxError, Secret};
+use crate::{Agent, BoxError, Secret};
 
 /// Runs the processes of `RUN`.
 ///
@@ -127,10 +126,10 @@ pub enum MountSource {
         /// Group inside the root.
         gid: u32,
     },
-    /// A socket of the host.
-    Socket {
-        /// Where it is on the host.
-        path: PathBuf,
+    /// The socket of an ssh agent.
+    Agent {
+        /// Who answers there.
+        agent: Agent,
         /// Permission bits inside the root.
         mode: u32,
         /// Owner inside the root.

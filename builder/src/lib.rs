@@ -38,6 +38,6 @@ pub use remote::{
     http_authorization,
 };
 pub use request::{
-    BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
+    Agent, BuildRequest, CachePolicy, ContextSource, InputFile, NamedContext, PullPolicy, Secret,
 };
 pub use result::{BuildResult, StepOutcome, StepReport};

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use wythe_layers::tree::Timestamp;
 
-use crate::{BoxError, Cancel, GitAuthorization, GitCommit, GitRepository, GitTimes, Secret};
+use crate::{
+    Agent, BoxError, Cancel, GitAuthorization, GitCommit, GitRepository, GitTimes, Secret,
+};
 
 /// Gets what `ADD https://…` and `ADD git@…` name.
 pub trait RemoteSource: Send + Sync {
@@ -103,7 +105,7 @@ pub struct GitRemote<'a> {
     /// `Authorization`, for this repository only.
     pub authorization: Option<GitAuthorization>,
     /// The agent that opens it, for ssh. No other key is used.
-    pub ssh_agent: Option<&'a Path>,
+    pub ssh_agent: Option<&'a Agent>,
 }
 
 /// A commit that is asked for.

@@ -66,8 +66,8 @@ pub struct BuildRequest {
     pub compression: Compression,
     /// Secrets by id (`--secret`). Default: none.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of ssh agents by id (`--ssh`). Default: none.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// Agents by id (`--ssh`). Default: none.
+    pub ssh: BTreeMap<String, Agent>,
     /// Additional lines of `/etc/hosts` in `RUN`: name, address. Default: none.
     pub extra_hosts: Vec<(String, String)>,
 }
@@ -268,6 +268,18 @@ pub enum PullPolicy {
     Missing,
     /// Never.
     Never,
+}
+
+/// What answers as the ssh agent of a step that asks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// The socket of a running agent. Steps may list its keys and have it sign; they may not
+    /// change it.
+    Socket(PathBuf),
+    /// A socket whose connections are passed on as they are (`raw=true`).
+    RawSocket(PathBuf),
+    /// Private keys, as their files have them, without passphrase.
+    Keys(Vec<Secret>),
 }
 
 /// Bytes that are never printed.

@@ -201,7 +201,7 @@ pub(crate) struct BuildArgs {
     /// A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=NAME]`
     #[arg(long = "secret", value_name = "SPEC")]
     pub(crate) secrets: Vec<String>,
-    /// An agent socket for `RUN --mount=type=ssh`: `default` or `ID=SOCKET`
+    /// An agent for `RUN --mount=type=ssh`: `default`, `ID=SOCKET[,raw=true]` or `ID=KEY[,KEY…]`
     #[arg(long = "ssh", value_name = "SPEC")]
     pub(crate) ssh: Vec<String>,
     /// Allow what is off by default: `security.insecure`, `network.host`

@@ -9,6 +9,7 @@ mod processes;
 mod registries;
 mod remote;
 
+pub(crate) use agent::agent;
 pub(crate) use garbage::collect_garbage;
 pub(crate) use machine::{
     Interruption, can_mount, cancel_on_signals, child_hooks, enter_user_namespace, flavour,

@@ -64,7 +64,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l network -d 'Networ
 none\t'Its own, with the loopback device only'
 host\t'The host\'s'"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l secret -d 'A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=NAME]`' -r
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l ssh -d 'An agent socket for `RUN --mount=type=ssh`: `default` or `ID=SOCKET`' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l ssh -d 'An agent for `RUN --mount=type=ssh`: `default`, `ID=SOCKET[,raw=true]` or `ID=KEY[,KEY…]`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l allow -d 'Allow what is off by default: `security.insecure`, `network.host`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l iidfile -d 'Write the image ID to a file' -r -F
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l metadata-file -d 'Write what was built, as JSON, to a file' -r -F

@@ -257,7 +257,7 @@ fn agent(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> R
     else {
         return Ok(());
     };
-    let Some(path) = session.request.ssh.get(id) else {
+    let Some(agent) = session.request.ssh.get(id) else {
         if *required {
             return Err(Error::MissingGrant {
                 kind: "ssh agent",
@@ -268,8 +268,8 @@ fn agent(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> R
     };
     prepared.mounts.push(ProcessMount {
         target: target.clone(),
-        source: MountSource::Socket {
-            path: path.clone(),
+        source: MountSource::Agent {
+            agent: agent.clone(),
             mode: *mode,
             uid: *uid,
             gid: *gid,

@@ -179,9 +179,7 @@ impl<'a> Repositories<'a> {
             repository: &place.repository,
             name: place.name.as_deref(),
             authorization: place.repository.authorization(|name| secrets.get(name)),
-            ssh_agent: agent
-                .filter(|_| place.repository.is_ssh())
-                .map(PathBuf::as_path),
+            ssh_agent: agent.filter(|_| place.repository.is_ssh()),
         })
     }
 }

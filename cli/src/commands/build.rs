@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 use wythe_builder::{
-    BuildRequest, BuildResult, Builder, CachePolicy, Cancel, ContextSource, InputFile,
+    Agent, BuildRequest, BuildResult, Builder, CachePolicy, Cancel, ContextSource, InputFile,
     NamedContext, Network, PullPolicy, Secret, StepOutcome,
 };
 use wythe_layers::progress::SharedObserver;
@@ -25,7 +25,7 @@ use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
 use crate::render;
 use crate::settings::{Settings, default_jobs};
-use crate::wire::{self, Interruption};
+use crate::wire::{self, Interruption, agent};
 
 /// Largest Dockerfile or secret read from a file or a pipe, in bytes: both are typed by people.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
@@ -91,7 +91,10 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     let mut access = Access {
         secrets: secrets(settings, args)?,
         // People who name a repository mean their own agent, as for Docker; a Dockerfile does not.
-        ssh_agent: (ssh.get("default").cloned()).or_else(|| settings.env.path("SSH_AUTH_SOCK")),
+        ssh_agent: ssh.get("default").cloned().or_else(|| {
+            let socket = settings.env.path("SSH_AUTH_SOCK");
+            socket.map(Agent::Socket)
+        }),
         commit_times: build_args
             .get("SOURCE_DATE_EPOCH")
             .is_some_and(|text| !text.is_empty()),
@@ -225,19 +228,17 @@ fn secrets(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<Str
     specs.map(|spec| secret(settings, spec)).collect()
 }
 
-/// `--ssh ID[=SOCKET]`.
-fn agents(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let agent = |spec: &String| {
-        let (id, socket) = spec.split_once('=').unwrap_or((spec, ""));
-        let socket = if socket.is_empty() {
-            settings.env.path("SSH_AUTH_SOCK")
-        } else {
-            Some(socket.into())
-        };
-        let socket = socket.with_context(|| format!("--ssh {spec}: SSH_AUTH_SOCK is not set"))?;
-        Ok((id.to_owned(), socket))
-    };
-    args.ssh.iter().map(agent).collect()
+/// `--ssh`.
+fn agents(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<String, Agent>> {
+    let mut agents = BTreeMap::new();
+    for spec in &args.ssh {
+        let (id, agent) = ssh(settings, spec).with_context(|| format!("--ssh {spec}"))?;
+        ensure!(
+            agents.insert(id, agent).is_none(),
+            "--ssh {spec}: the ID was given before"
+        );
+    }
+    Ok(agents)
 }
 
 /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR` (Dockerfile reference §BuildKit built-in build args).
@@ -432,6 +433,27 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
 }
 
 /// `id=ID[,src=FILE|,env=NAME][,type=file|env]` (docker-build(1) §--secret).
+/// `ID`, `ID=SOCKET[,raw=true]` or `ID=KEY[,KEY…]`.
+fn ssh(settings: &Settings, spec: &str) -> anyhow::Result<(String, Agent)> {
+    let (id, rest) = spec.split_once('=').unwrap_or((spec, ""));
+    let mut paths = Vec::new();
+    let mut raw = false;
+    for part in rest.split(',').filter(|part| !part.is_empty()) {
+        match part.strip_prefix("raw=") {
+            Some("true" | "1") => raw = true,
+            Some("false" | "0") => raw = false,
+            Some(other) => bail!("raw={other} is neither true nor false"),
+            None => paths.push(Path::new(part)),
+        }
+    }
+    let socket = settings.env.path("SSH_AUTH_SOCK");
+    if paths.is_empty() {
+        paths.push(socket.as_deref().context("SSH_AUTH_SOCK is not set")?);
+    }
+    let id = if id.is_empty() { "default" } else { id };
+    Ok((id.to_owned(), agent(&paths, raw)?))
+}
+
 fn secret(settings: &Settings, spec: &str) -> anyhow::Result<(String, Secret)> {
     let mut id = None;
     let mut source = None;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 use wythe_builder::{
-    Cancel, GitCheckout, GitPlace, GitRemote, GitTimes, RemoteAnswer, RemoteRequest, RemoteSource,
-    Secret,
+    Agent, Cancel, GitCheckout, GitPlace, GitRemote, GitTimes, RemoteAnswer, RemoteRequest,
+    RemoteSource, Secret,
 };
 use wythe_layers::tar::TarReader;
 use wythe_layers::tree::{Applier, ApplyOptions, EntryKind, Flavour, NoLower, RootDir};
@@ -68,7 +68,7 @@ pub(crate) struct Access {
     /// `--secret`.
     pub(crate) secrets: BTreeMap<String, Secret>,
     /// The agent, for repositories over ssh.
-    pub(crate) ssh_agent: Option<PathBuf>,
+    pub(crate) ssh_agent: Option<Agent>,
     /// Files of repositories get the commit's time.
     pub(crate) commit_times: bool,
 }
@@ -175,7 +175,7 @@ fn git(
         authorization: place
             .repository
             .authorization(|name| access.secrets.get(name)),
-        ssh_agent: access.ssh_agent.as_deref().filter(|_| is_ssh),
+        ssh_agent: access.ssh_agent.as_ref().filter(|_| is_ssh),
     };
     ensure!(
         !is_ssh || ask.ssh_agent.is_some(),

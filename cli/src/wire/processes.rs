@@ -236,13 +236,13 @@ fn mount(
             uid: *uid,
             gid: *gid,
         },
-        MountSource::Socket {
-            path,
+        MountSource::Agent {
+            agent,
             mode,
             uid,
             gid,
         } => {
-            let forwarder = Forwarder::start(path, scratch, *mode, (*uid, *gid))?;
+            let forwarder = Forwarder::start(agent, scratch, *mode, (*uid, *gid))?;
             let socket = forwarder.socket().to_owned();
             forwarders.push(forwarder);
             wythe_runtime::MountSource::Bind(socket)

@@ -178,7 +178,7 @@ fn an_agent_answers_inside_a_step_and_its_socket_has_the_mode_asked_for() {
         stream.write_all(b"pong\n").unwrap();
         bytes
     });
-    let spec = format!("default={}", path.display());
+    let spec = format!("default={},raw=true", path.display());
     build(&sandbox, &["--ssh", &spec]);
     assert_eq!(&answering.join().unwrap(), b"ping\n");
     assert_eq!(show(&sandbox, "/said"), "pong\n");

@@ -19,8 +19,10 @@ use std::sync::OnceLock;
 
 use tempfile::NamedTempFile;
 use wythe_builder::{
-    Cancel, CheckedOut, GitAuthorization, GitCheckout, GitCommit, GitRemote, is_commit,
+    Agent, Cancel, CheckedOut, GitAuthorization, GitCheckout, GitCommit, GitRemote, is_commit,
 };
+
+use super::agent::Forwarder;
 
 /// Protocols that a repository, a submodule and a redirect may use (`GIT_ALLOW_PROTOCOL`).
 const PROTOCOLS: &str = "https:http:ssh:git";
@@ -36,6 +38,8 @@ pub(crate) struct Git {
     scratch: PathBuf,
     /// Keys of hosts that this process has met.
     met_hosts: OnceLock<Option<NamedTempFile>>,
+    /// The agent that has the keys of `--ssh`, once it was needed.
+    keys: OnceLock<Option<Forwarder>>,
 }
 
 /// `git` did not do what was asked.
@@ -104,6 +108,7 @@ impl Git {
             known_hosts: home.map(|home| home.join(".ssh/known_hosts")),
             scratch,
             met_hosts: OnceLock::new(),
+            keys: OnceLock::new(),
         }
     }
 
@@ -177,8 +182,9 @@ impl Git {
         ] {
             command.env(name, value);
         }
-        command.env("GIT_SSH_COMMAND", self.ssh(remote.ssh_agent.is_some()));
-        if let Some(agent) = remote.ssh_agent {
+        let agent = remote.ssh_agent.and_then(|agent| self.socket(agent));
+        command.env("GIT_SSH_COMMAND", self.ssh(agent.is_some()));
+        if let Some(agent) = agent {
             command.env("SSH_AUTH_SOCK", agent);
         }
         if let Some(authorization) = &remote.authorization {
@@ -208,6 +214,20 @@ impl Git {
             command.args(["-c", setting]);
         }
         command
+    }
+
+    /// Where ssh finds the agent. There is only one for repositories.
+    fn socket(&self, agent: &Agent) -> Option<PathBuf> {
+        if let Agent::Socket(path) | Agent::RawSocket(path) = agent {
+            return Some(path.clone());
+        }
+        let keys = self.keys.get_or_init(|| {
+            let started = Forwarder::start(agent, &self.scratch, 0o600, (0, 0));
+            started
+                .inspect_err(|error| tracing::warn!(%error, "the keys of --ssh cannot be used"))
+                .ok()
+        });
+        keys.as_ref().map(Forwarder::socket)
     }
 
     /// `GIT_SSH_COMMAND`, which a shell reads. No key of the user is touched; keys of hosts that
