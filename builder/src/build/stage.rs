@@ -291,7 +291,9 @@ impl Worker<'_> {
         if git.place.keeps_git_dir() {
             return Ok(None);
         }
-        git.commit = git.place.likely_commit();
+        let known = git.place.known_commit();
+        let known = known.map_err(|error| git.place.error(error))?;
+        git.commit = known.or_else(|| git.place.likely_commit());
         if git.commit.is_none() {
             return Ok(None);
         }

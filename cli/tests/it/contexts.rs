@@ -3,10 +3,10 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Sandbox, fail, free_port, succeed, wait_for};
+use crate::support::{Sandbox, fail, succeed, wait_for};
 
 /// A web server of one directory: files with an `ETag` of their length and first bytes.
 struct Web {
@@ -75,7 +75,7 @@ fn answer(mut stream: TcpStream, directory: &Path, log: &Mutex<Vec<String>>) {
 }
 
 /// Names and contents in the layers of a built image.
-fn files(sandbox: &Sandbox, context: &[&str]) -> Vec<String> {
+pub(crate) fn files(sandbox: &Sandbox, context: &[&str]) -> Vec<String> {
     let out = sandbox.path("out");
     let _ = std::fs::remove_dir_all(&out);
     let mut args = vec!["build", "-q", "-t", "app", "-o", "type=local,dest=out"];
@@ -344,97 +344,4 @@ fn added_files_are_fetched_once_and_a_checksum_asks_nobody() {
     sandbox.file("token", "hunter2\n");
     let secret = "id=HTTP_AUTH_TOKEN_127.0.0.1,src=token";
     assert_eq!(files(&sandbox, &["--secret", secret, "context"]), ["p p"]);
-}
-
-/// `git daemon` on loopback.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // It has a child that listens; both are in one process group of their own.
-        let group = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn repositories_are_contexts_by_branch_tag_commit_and_directory() {
-    use std::os::unix::process::CommandExt as _;
-    let sandbox = Sandbox::new();
-    let repository = sandbox.path("git/repo");
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        command
-            .arg("-C")
-            .arg(&repository)
-            .args(["-c", "user.name=n", "-c", "user.email=e@x"]);
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").args(args);
-        succeed(&mut command).trim().to_owned()
-    };
-    std::fs::create_dir_all(&repository).unwrap();
-    if Command::new("git").arg("--version").output().is_err() {
-        eprintln!("SKIPPED repositories_are_contexts: needs git");
-        return;
-    }
-    git(&["init", "-q", "-b", "main", "."]);
-    sandbox.file("git/repo/Dockerfile", "FROM scratch\nCOPY f /\n");
-    sandbox.file("git/repo/f", "first");
-    sandbox.file("git/repo/sub/Dockerfile", "FROM scratch\nCOPY . /\n");
-    std::os::unix::fs::symlink("/", repository.join("out")).unwrap();
-    git(&["add", "-A"]);
-    git(&["commit", "-qm", "one"]);
-    git(&["tag", "-a", "v1", "-m", "v1"]);
-    let first = git(&["rev-parse", "HEAD"]);
-    sandbox.file("git/repo/f", "second");
-    git(&["commit", "-qam", "two"]);
-    let port = free_port();
-    let mut daemon = Command::new("git");
-    daemon.args([
-        "daemon",
-        "--export-all",
-        "--reuseaddr",
-        "--listen=127.0.0.1",
-    ]);
-    daemon
-        .arg(format!("--port={port}"))
-        .arg(format!("--base-path={}", sandbox.path("git").display()));
-    daemon
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    let _daemon = Daemon(daemon.spawn().unwrap());
-    wait_for("git daemon", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    let url = format!("git://127.0.0.1:{port}/repo");
-    for (suffix, content) in [
-        ("", "second"),
-        ("#main", "second"),
-        ("#v1", "first"),
-        ("?tag=v1", "first"),
-        ("?branch=main", "second"),
-        ("?ref=refs/heads/main", "second"),
-        (&format!("#{first}"), "first"),
-        (&format!("?commit={first}#v1"), "first"),
-        (&format!("?commit={first}&fetch-by-commit"), "first"),
-        (&format!("?tag=v1&checksum={}", &first[..10]), "first"),
-    ] {
-        let found = files(&sandbox, &[&format!("{url}{suffix}")]);
-        assert_eq!(found, [format!("f {content}")], "{suffix}");
-    }
-    assert_eq!(files(&sandbox, &[&format!("{url}#v1:sub")]).len(), 1);
-    for bad in [
-        "#nothere",
-        "?branch=v1",
-        "#main:out",
-        &format!("?commit={first}"),
-        &format!("?branch=main&checksum={first}"),
-        "?what=x",
-    ] {
-        let (_, log) = sandbox.fails(["build", &format!("{url}{bad}")]);
-        assert!(!log.is_empty(), "{bad}");
-    }
-    let (_, log) = sandbox.fails(["build", "git@x:--upload-pack=touch /tmp/x"]);
-    assert!(!log.is_empty());
 }

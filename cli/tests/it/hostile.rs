@@ -9,13 +9,13 @@ use crate::run::shell;
 use crate::support::{Sandbox, fail, root, succeed};
 
 /// A directory of the host that nobody may change, with a file in it.
-fn host(sandbox: &Sandbox) -> PathBuf {
+pub(crate) fn host(sandbox: &Sandbox) -> PathBuf {
     sandbox.file("host/canary", "alive");
     sandbox.path("host")
 }
 
 /// Names, modes, sizes and times of a directory and all below it.
-fn picture(directory: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn picture(directory: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut todo = vec![directory.to_owned()];
     while let Some(path) = todo.pop() {

@@ -24,6 +24,7 @@ mod interrupt;
 mod login;
 mod mounts;
 mod peers;
+mod repositories;
 mod run;
 mod serve;
 mod together;

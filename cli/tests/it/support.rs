@@ -168,9 +168,11 @@ pub(crate) fn root() -> bool {
 
 /// For `peer_*`: whether there is root and these programs.
 pub(crate) fn peers(programs: &[&str]) -> bool {
-    if !is_root() {
-        return skip("peer", "root");
-    }
+    (is_root() || skip("peer", "root")) && programs_here(programs)
+}
+
+/// For `peer_*` that need no root: whether there are these programs.
+pub(crate) fn programs_here(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing =
         |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).exists());
