@@ -5,7 +5,9 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use wythe_layers::image::ImageSource;
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::stream::Compression;
 use wythe_layers::tree::RootDir;
@@ -22,7 +24,7 @@ pub struct BuildRequest {
     pub context: ContextSource,
     /// The ignore file that goes with the context. Default: none.
     pub ignore_file: Option<InputFile>,
-    /// Further contexts by name (`--build-context`). Default: none.
+    /// Further contexts by [`context_name`] (`--build-context`). Default: none.
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// The stage to build, by name or index. Default: the last one.
     pub target: Option<String>,
@@ -149,6 +151,30 @@ impl BuildRequest {
     }
 }
 
+impl BuildRequest {
+    /// A named context, and the name that it has here; any spelling of an image's name finds it.
+    /// `scratch` and `context` mean what they always do.
+    pub(crate) fn named_context(&self, name: &str) -> Option<(&str, &NamedContext)> {
+        if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
+            return None;
+        }
+        let contexts = &self.named_contexts;
+        let found = contexts
+            .get_key_value(name)
+            .or_else(|| contexts.get_key_value(&context_name(name)));
+        found.map(|(name, context)| (name.as_str(), context))
+    }
+}
+
+/// The name of a named context: of an image's, its shortest form without `:latest`.
+pub fn context_name(text: &str) -> String {
+    let Ok(reference) = text.parse::<Reference>() else {
+        return text.to_owned();
+    };
+    let name = reference.familiar();
+    name.strip_suffix(":latest").unwrap_or(&name).to_owned()
+}
+
 /// In this order; the second as in BuildKit, which takes it for the first one where that is missing.
 const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
@@ -244,7 +270,36 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// An image.
     Image(Reference),
+    /// An image that lies elsewhere than images do.
+    Layout(ImageAt),
+    /// No files at all.
+    Empty,
 }
+
+/// An image and where it is.
+#[derive(Clone)]
+pub struct ImageAt {
+    /// What it is called in messages, and asked for by.
+    pub reference: Reference,
+    /// Where it is: on this machine, for a probe asks it too.
+    pub source: Arc<dyn ImageSource>,
+}
+
+impl fmt::Debug for ImageAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageAt")
+            .field("reference", &self.reference)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for ImageAt {
+    fn eq(&self, other: &Self) -> bool {
+        self.reference == other.reference && Arc::ptr_eq(&self.source, &other.source)
+    }
+}
+
+impl Eq for ImageAt {}
 
 /// What the cache may be used for. Results are recorded in any case.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

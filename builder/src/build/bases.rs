@@ -9,7 +9,7 @@ use wythe_layers::spec::{Manifest, Platform, Reference};
 use super::Builder;
 use super::session::{Mode, Session};
 use crate::plan::{BaseImage, Origin};
-use crate::{BuildRequest, Error, PullPolicy, Result};
+use crate::{BuildRequest, Error, ImageAt, PullPolicy, Result};
 
 /// Finds an image; `None` when a probe would have to ask its source.
 pub(super) fn resolve(
@@ -30,6 +30,7 @@ pub(super) fn resolve(
             reference: reference.clone(),
             config: stored.config.clone(),
             origin: Origin::Store(Box::new(stored)),
+            layout: None,
         })));
     }
     if mode == Mode::Probe {
@@ -53,6 +54,39 @@ pub(super) fn resolve(
         reference: reference.clone(),
         config: resolved.config.clone(),
         origin: Origin::Source(Box::new(resolved)),
+        layout: None,
+    })))
+}
+
+/// The same of an image that has a source of its own; `None` when a probe would have to copy it.
+pub(super) fn resolve_layout(
+    builder: &Builder,
+    mode: Mode,
+    layout: &ImageAt,
+    platform: &Platform,
+) -> Result<Option<Arc<BaseImage>>> {
+    let resolved = layout.source.resolve(&layout.reference, platform)?;
+    resolved
+        .config
+        .validate()
+        .map_err(wythe_layers::Error::from)?;
+    let config = resolved.config.clone();
+    let is_here = builder.store.blobs().has(&resolved.descriptor)?;
+    let stored = if is_here {
+        image::open_target(&builder.store, &resolved.descriptor, platform)?
+    } else {
+        None
+    };
+    let origin = match stored {
+        Some(stored) => Origin::Store(Box::new(stored)),
+        None if mode == Mode::Probe => return Ok(None),
+        None => Origin::Source(Box::new(resolved)),
+    };
+    Ok(Some(Arc::new(BaseImage {
+        reference: layout.reference.clone(),
+        config,
+        origin,
+        layout: Some(layout.clone()),
     })))
 }
 
@@ -127,7 +161,11 @@ pub(super) enum Unpack {
 /// Brings an image that is only known by manifest and config into the store, and tags it there:
 /// the next build finds it without asking. Nothing to do for one that is there.
 pub(super) fn fetch(session: &Session<'_>, base: &BaseImage, unpack: Unpack) -> Result<()> {
-    let (Origin::Source(resolved), Some(source)) = (&base.origin, &session.builder.images) else {
+    let source = match &base.layout {
+        Some(layout) => Some(&layout.source),
+        None => session.builder.images.as_ref(),
+    };
+    let (Origin::Source(resolved), Some(source)) = (&base.origin, source) else {
         return Ok(());
     };
     session.check_cancelled()?;
@@ -139,6 +177,8 @@ pub(super) fn fetch(session: &Session<'_>, base: &BaseImage, unpack: Unpack) -> 
         session.jobs(),
         session.builder.observer.as_ref(),
     )?;
-    session.store.set_tag(&base.reference, &descriptor)?;
+    if base.layout.is_none() {
+        session.store.set_tag(&base.reference, &descriptor)?;
+    }
     Ok(())
 }

@@ -117,8 +117,8 @@ impl Finder<'_> {
         if value == "context" {
             return Ok(Looked::Found(self.request.context_time));
         }
-        if self.request.named_contexts.contains_key(value) {
-            let time = self.request.named_context_times.get(value);
+        if let Some((name, _)) = self.request.named_context(value) {
+            let time = self.request.named_context_times.get(name);
             return Ok(Looked::Found(time.copied()));
         }
         let stages = self.file.stages();

@@ -62,8 +62,9 @@ impl<'a> Session<'a> {
         file: &Dockerfile,
         mode: Mode,
     ) -> Result<Option<Self>> {
-        let resolve = |reference: &_, platform: &_| {
-            bases::resolve(builder, request, mode, reference, platform)
+        let resolve = |reference: &_, layout: Option<&_>, platform: &_| match layout {
+            Some(layout) => bases::resolve_layout(builder, mode, layout, platform),
+            None => bases::resolve(builder, request, mode, reference, platform),
         };
         let Some(plan) = plan::plan(file, request, &resolve)? else {
             return Ok(None);

@@ -7,6 +7,7 @@
 mod checksum;
 mod config;
 mod history;
+mod named;
 mod run;
 mod stage;
 mod stages;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use wythe_layers::spec::{ImageConfig, Raw, Reference};
 
 use crate::parse::{CacheSharing, SourceText, Span};
-use crate::{GitPlace, Network, Security};
+use crate::{GitPlace, ImageAt, Network, Security};
 
 pub(crate) use stages::{plan, platform_args};
 
@@ -61,6 +62,8 @@ pub(crate) struct BaseImage {
     pub(crate) reference: Reference,
     pub(crate) config: Raw<ImageConfig>,
     pub(crate) origin: Origin,
+    /// Where its blobs are, if not where all images are.
+    pub(crate) layout: Option<ImageAt>,
 }
 
 /// Where a base image is.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use wythe_layers::spec::{ImageConfig, Platform, Reference};
 
+use super::named::Beginning;
 use super::stage::StageState;
 use super::whole::check_build_args;
 use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
@@ -15,10 +16,12 @@ use crate::parse::{
     resolve_copy_from, resolve_mount_from,
 };
 use crate::request::{BuildRequest, CachePolicy, NamedContext};
-use crate::{Error, Result};
+use crate::{Error, ImageAt, Result};
 
 /// Finds images: in the store, at their source. `None`: not without doing what is not allowed now.
-pub(crate) type Resolve<'a> = dyn Fn(&Reference, &Platform) -> Result<Option<Arc<BaseImage>>> + 'a;
+/// An image that has a source of its own is asked for there.
+pub(crate) type Resolve<'a> =
+    dyn Fn(&Reference, Option<&ImageAt>, &Platform) -> Result<Option<Arc<BaseImage>>> + 'a;
 
 /// Plans a build. `None` when `resolve` gave up on an image.
 ///
@@ -131,6 +134,9 @@ impl<'a> Planner<'a> {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
+        if self.replacement(&stage).is_some() {
+            return Ok(Vec::new());
+        }
         if let Some(base) = self.base_stage(&stage)? {
             found.push(StageRef::Stage(base));
         }
@@ -156,7 +162,7 @@ impl<'a> Planner<'a> {
         Ok(stages.collect())
     }
 
-    fn check<T>(&self, resolved: Result<T, Diagnostic>) -> Result<T> {
+    pub(super) fn check<T>(&self, resolved: Result<T, Diagnostic>) -> Result<T> {
         resolved.map_err(|diagnostic| Error::at(&self.file.source, diagnostic))
     }
 
@@ -204,6 +210,11 @@ impl<'a> Planner<'a> {
     ) -> Result<Option<FileSource>> {
         match found.map_err(|diagnostic| Error::at(source, diagnostic))? {
             StageRef::Stage(stage) => {
+                let replaced = self.stages.get(stage).copied();
+                let replaced = replaced.and_then(|stage| self.replacement(&stage));
+                if let Some(name) = replaced.and_then(|name| self.directory(&name)) {
+                    return Ok(Some(FileSource::Named(name)));
+                }
                 // Only a trigger's can be missing: it was not seen before the base was resolved.
                 if !self.planned.contains_key(&stage) && !self.plan_with_dependencies(stage)? {
                     return Ok(None);
@@ -212,14 +223,21 @@ impl<'a> Planner<'a> {
             }
             StageRef::Image => {
                 let image = name.value.as_str();
-                let named = self.request.named_contexts.get(image);
-                if let Some(NamedContext::Directory(_)) = named {
-                    return Ok(Some(FileSource::Named(image.to_owned())));
+                if let Some(name) = self.directory(image) {
+                    return Ok(Some(FileSource::Named(name)));
                 }
                 let platform = self.request.platform.clone();
                 let position = self.plan_image(image, &platform, name.span, source, index)?;
                 Ok(position.map(FileSource::Stage))
             }
+        }
+    }
+
+    /// A context of files, by the name that it has in the request.
+    fn directory(&self, name: &str) -> Option<String> {
+        match self.request.named_context(name) {
+            Some((name, NamedContext::Directory(_) | NamedContext::Empty)) => Some(name.to_owned()),
+            _ => None,
         }
     }
 
@@ -250,7 +268,7 @@ impl<'a> Planner<'a> {
         Ok(Some(position))
     }
 
-    fn resolve_image(
+    pub(super) fn resolve_image(
         &self,
         name: &str,
         platform: &Platform,
@@ -262,18 +280,20 @@ impl<'a> Planner<'a> {
             let near = near_stage(self.stages.get(..index).unwrap_or_default(), name);
             Error::at(source, Diagnostic::error(span, message).did_you_mean(near))
         };
-        let reference = match self.request.named_contexts.get(name) {
-            Some(NamedContext::Image(reference)) => reference.clone(),
-            Some(NamedContext::Directory(_)) => {
+        let (reference, layout) = match self.request.named_context(name) {
+            Some((_, NamedContext::Image(reference))) => (reference.clone(), None),
+            Some((_, NamedContext::Layout(image))) => (image.reference.clone(), Some(image)),
+            Some((_, NamedContext::Directory(_) | NamedContext::Empty)) => {
                 return Err(at(format!(
                     "the named context {name:?} is a directory, not an image"
                 )));
             }
-            None => name
-                .parse::<Reference>()
-                .map_err(|error| at(error.to_string()))?,
+            None => {
+                let reference = name.parse::<Reference>();
+                (reference.map_err(|error| at(error.to_string()))?, None)
+            }
         };
-        (self.resolve)(&reference, platform).map_err(|error| match error {
+        (self.resolve)(&reference, layout, platform).map_err(|error| match error {
             Error::Dockerfile(_) => error,
             other => Error::step(source, span, &format!("FROM {name}"), other),
         })
@@ -283,26 +303,26 @@ impl<'a> Planner<'a> {
         let Some(stage) = self.stages.get(index).copied() else {
             return Ok(true);
         };
+        if let Some(name) = self.replacement(&stage) {
+            return self.plan_replacement(&name, &stage);
+        }
         let platform = self.check(self.stage_platform(&stage))?;
         let base_name = self.check(self.base_name(&stage))?;
-        let base = match self.base_stage(&stage)? {
-            Some(base) => Base::Stage(self.planned.get(&base).copied().unwrap_or_default()),
-            None if base_name == "scratch"
-                && !self.request.named_contexts.contains_key("scratch") =>
-            {
-                Base::Scratch
-            }
-            None => {
-                let span = stage.from.image.span;
-                let source = &self.file.source;
-                match self.resolve_image(&base_name, &platform, span, source, index)? {
-                    Some(image) => Base::Image(image),
-                    None => return Ok(false),
-                }
-            }
+        let beginning = match self.base_stage(&stage)? {
+            Some(base) => Some(Beginning {
+                base: Base::Stage(self.planned.get(&base).copied().unwrap_or_default()),
+                steps: Vec::new(),
+            }),
+            None if base_name == "scratch" => Some(Beginning {
+                base: Base::Scratch,
+                steps: Vec::new(),
+            }),
+            None => self.begin_with_context(&base_name, &stage, &platform)?,
+        };
+        let Some(Beginning { base, mut steps }) = beginning else {
+            return Ok(false);
         };
         let (mut state, triggers) = self.initial_state(&base);
-        let mut steps = Vec::new();
         for trigger in &triggers {
             let name = format!("ONBUILD trigger of {base_name}");
             let (source, instruction) = parse_trigger(trigger, &name)?;
@@ -318,21 +338,26 @@ impl<'a> Planner<'a> {
         let name = stage
             .name()
             .map_or_else(|| index.to_string(), str::to_owned);
-        self.out.push(PlannedStage {
+        let planned = PlannedStage {
             no_cache: is_uncached(&self.request.cache, &name, index),
             name,
             base,
             steps,
             config: state.config.clone(),
-        });
-        let position = self.out.len() - 1;
-        self.planned.insert(index, position);
-        self.states.insert(position, state);
+        };
+        self.add(index, planned, state);
         Ok(true)
     }
 
+    pub(super) fn add(&mut self, index: usize, planned: PlannedStage, state: StageState) {
+        self.out.push(planned);
+        let position = self.out.len() - 1;
+        self.planned.insert(index, position);
+        self.states.insert(position, state);
+    }
+
     /// What a stage begins with, and the triggers to run first.
-    fn initial_state(&self, base: &Base) -> (StageState, Vec<String>) {
+    pub(super) fn initial_state(&self, base: &Base) -> (StageState, Vec<String>) {
         let mut state = match base {
             Base::Scratch => {
                 // `FROM --platform` means nothing here: there is no image to choose.

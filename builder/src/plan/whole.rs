@@ -185,7 +185,7 @@ impl Planner<'_> {
 
     /// Whether an image can have this name.
     fn check_image(&self, name: &str, span: Span, index: usize) -> Option<Diagnostic> {
-        if name == "scratch" || self.request.named_contexts.contains_key(name) {
+        if name == "scratch" || self.request.named_context(name).is_some() {
             return None;
         }
         let error = name.parse::<Reference>().err()?;

@@ -12,14 +12,14 @@ use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 use wythe_builder::{
     Agent, BuildRequest, BuildResult, Builder, CachePolicy, Cancel, ContextSource, InputFile,
-    NamedContext, Network, PullPolicy, Secret, StepOutcome,
+    Network, PullPolicy, Secret, StepOutcome,
 };
 use wythe_layers::progress::SharedObserver;
-use wythe_layers::spec::Reference;
 use wythe_layers::store::Store;
 use wythe_runtime::userns::Rung;
 
-use super::context::{Access, Files, Found, Place};
+use super::context::{Access, Found, Place};
+use super::named_context::{self, NamedSource};
 use super::output::{Kind, Output};
 use super::{export, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
@@ -71,7 +71,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         !from_stdin || place != Place::Stdin,
         "standard input cannot be both the Dockerfile and the context"
     );
-    let named = named_contexts(args)?;
+    let named = named_context::all(args)?;
     let fetches = named
         .iter()
         .any(|(_, source)| matches!(source, NamedSource::Files(place) if !place.is_directory()));
@@ -328,7 +328,7 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+pub(super) fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let pair = |spec: &String| match spec.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ if flag == "--label" && !spec.is_empty() && !spec.starts_with('=') => {
@@ -337,69 +337,6 @@ fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<String, String
         _ => bail!("{flag} {spec:?} is not KEY=VALUE"),
     };
     specs.iter().map(pair).collect()
-}
-
-/// Where a named context is.
-enum NamedSource {
-    Image(Reference),
-    Files(Place),
-}
-
-/// `--build-context` in order; the last one of a name counts.
-fn named_contexts(args: &BuildArgs) -> anyhow::Result<Vec<(String, NamedSource)>> {
-    let parse = |(name, source): (String, String)| {
-        let parsed = named_source(&source).with_context(|| format!("--build-context {name}"))?;
-        Ok((name, parsed))
-    };
-    pairs("--build-context", &args.build_contexts)?
-        .into_iter()
-        .map(parse)
-        .collect()
-}
-
-fn named_source(source: &str) -> anyhow::Result<NamedSource> {
-    for scheme in ["docker-image://", "container-image://", "docker://"] {
-        if let Some(name) = source.strip_prefix(scheme) {
-            return Ok(NamedSource::Image(name.parse()?));
-        }
-    }
-    ensure!(
-        !source.starts_with("oci-layout://"),
-        "layouts are not taken directly: load it (wythe load) and give docker-image://NAME"
-    );
-    let place = Place::parse(Path::new(source))?;
-    ensure!(
-        place != Place::Stdin,
-        "standard input cannot be a named context"
-    );
-    Ok(NamedSource::Files(place))
-}
-
-impl NamedSource {
-    fn get(
-        self,
-        settings: &Settings,
-        name: &str,
-        access: &Access,
-        cancel: &Cancel,
-        kept: &mut Vec<TempDir>,
-    ) -> anyhow::Result<(NamedContext, Option<i64>)> {
-        let place = match self {
-            Self::Image(reference) => return Ok((NamedContext::Image(reference), None)),
-            Self::Files(place) => place,
-        };
-        match place.get(settings, access, cancel)? {
-            Found::Directory(Files {
-                directory,
-                keeper,
-                time,
-            }) => {
-                kept.extend(keeper);
-                Ok((NamedContext::Directory(directory), time))
-            }
-            Found::Dockerfile(..) => bail!("the named context {name} is not an archive"),
-        }
-    }
 }
 
 /// `--build-arg` in order; one without a value is the environment's, or nothing at all.

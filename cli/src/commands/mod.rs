@@ -13,6 +13,7 @@ mod load;
 mod login;
 mod logout;
 mod mount;
+mod named_context;
 mod output;
 mod pull;
 mod push;

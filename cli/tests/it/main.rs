@@ -23,6 +23,7 @@ mod images;
 mod interrupt;
 mod login;
 mod mounts;
+mod named_contexts;
 mod peers;
 mod repositories;
 mod run;

@@ -13,7 +13,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use wythe_layers::image::{ImageSource, ResolvedImage};
-use wythe_layers::spec::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, Platform, Reference};
+use wythe_layers::spec::{
+    Descriptor, Digest, Document, MAX_MANIFEST_BYTES, MediaType, Platform, Reference,
+};
 use wythe_layers::store::BlobStore;
 use wythe_layers::stream::{Compression, decode};
 
@@ -183,6 +185,49 @@ impl Archive {
             reason,
         })?;
         Ok(self.image(image))
+    }
+
+    /// The image or index of a digest: one that is listed, or any in a layout.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(&self, digest: &Digest) -> Result<ArchiveImage> {
+        if let Some(listed) = self.images.iter().find(|i| i.descriptor.digest == *digest) {
+            return Ok(self.image(listed));
+        }
+        let missing = || Error::Archive {
+            path: self.path.clone(),
+            reason: format!("it has no image {digest}"),
+        };
+        let Content::Layout(blobs) = &self.content else {
+            return Err(missing());
+        };
+        let file = blobs.open_unverified(digest).map_err(Error::Store)?;
+        let mut bytes = Vec::new();
+        file.ok_or_else(missing)?
+            .take(MAX_MANIFEST_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io("read", &self.path))?;
+        let size = bytes.len() as u64;
+        let what = format!("manifest {digest}");
+        if size > MAX_MANIFEST_BYTES {
+            return Err(Error::TooLarge {
+                what,
+                limit: MAX_MANIFEST_BYTES,
+            });
+        }
+        // Whoever resolves it verifies the bytes.
+        let media_type = match parse_document(&what, bytes, None)? {
+            Document::Manifest(manifest) => {
+                let media_type = manifest.media_type.clone();
+                media_type.unwrap_or(MediaType::MANIFEST)
+            }
+            Document::Index(index) => index.media_type.clone().unwrap_or(MediaType::INDEX),
+        };
+        Ok(ArchiveImage {
+            archive: self.clone(),
+            descriptor: Descriptor::new(media_type, digest.clone(), size),
+        })
     }
 
     /// One of [`Self::images`] as a source.
