@@ -157,6 +157,8 @@ pub struct Process {
     pub env: Vec<(OsString, OsString)>,
     /// Working directory, made if absent (default `/`).
     pub cwd: PathBuf,
+    /// Who owns a working directory that is made (default root).
+    pub cwd_owner: CwdOwner,
     /// Who, looked up in the image's own files (default root).
     pub user: UserSpec,
     /// Groups beside those of the image's group file (default none).
@@ -175,6 +177,16 @@ pub struct Process {
     pub oom_score_adjust: Option<i16>,
     /// File mode creation mask (default 022).
     pub umask: u32,
+}
+
+/// Who owns a working directory that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CwdOwner {
+    /// Root, as when a container is run.
+    #[default]
+    Root,
+    /// The user of the process, as when an image is built.
+    User,
 }
 
 /// Size of a terminal.
@@ -246,6 +258,7 @@ impl Bundle {
                 args: args.into_iter().map(Into::into).collect(),
                 env: Vec::new(),
                 cwd: PathBuf::from("/"),
+                cwd_owner: CwdOwner::default(),
                 user: UserSpec::default(),
                 extra_groups: Vec::new(),
                 terminal: None,
@@ -412,6 +425,7 @@ fn plan_process(process: Process) -> Result<PlannedProcess, BundleError> {
         env: plan_env(&process)?,
         args: process.args.into_iter().map(OsText::from).collect(),
         cwd: absolute("working directory", process.cwd)?,
+        cwd_is_users: process.cwd_owner == CwdOwner::User,
         user: process.user,
         extra_groups: process.extra_groups,
         terminal: process.terminal.is_some(),

@@ -135,6 +135,8 @@ pub struct PlannedProcess {
     pub oom_score_adjust: Option<i16>,
     /// The file mode creation mask.
     pub umask: u32,
+    /// Whether a working directory that is made belongs to the user.
+    pub cwd_is_users: bool,
 }
 
 /// A resource limit.

@@ -15,7 +15,7 @@ use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
 use wythe_runtime::userns::{NoUserNamespace, Rung};
 use wythe_runtime::{
-    Bundle, CapabilityMask, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
+    Bundle, CapabilityMask, CwdOwner, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
 };
 
 use super::agent::Forwarder;
@@ -62,6 +62,7 @@ impl Processes {
         let mut bundle = Bundle::new(rootfs(root)?, &process.args);
         bundle.process.env = environment(&process.env);
         bundle.process.cwd = PathBuf::from(&process.cwd);
+        bundle.process.cwd_owner = CwdOwner::User;
         bundle.process.user = process.user.parse()?;
         if process.security == Security::Insecure {
             bundle.process.capabilities = CapabilityMask::from_names(&["ALL"], &[] as &[&str])?;

@@ -66,6 +66,9 @@ fn become_program(
     report_created(channel, created)?;
 
     let user = find_user(plan)?;
+    if plan.process.cwd_is_users {
+        own_directories(&entered.made_for_cwd, &user)?;
+    }
     let streams = match entered.console {
         Some(console) => open_terminal(channel, console)?,
         None => streams,
@@ -174,6 +177,24 @@ fn own_streams(plan: &Plan, streams: &Streams, user: &ResolvedUser) {
             let _ = rustix::fs::fchown(stream, Some(uid), None);
         }
     }
+}
+
+/// Gives the user directories that were made just now: no process of the image runs yet that could
+/// have put something else in their place.
+fn own_directories(paths: &[PathBuf], user: &ResolvedUser) -> Result<(), Failure> {
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(user.uid),
+        rustix::fs::Gid::from_raw(user.gid),
+    );
+    for path in paths {
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::chownat(rustix::fs::CWD, path, Some(uid), Some(gid), flags) {
+            // Not an ID of this user namespace: reported when we become that user.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error).at(Stage::WorkingDirectory, path),
+        }
+    }
+    Ok(())
 }
 
 fn connect_streams(streams: Streams) -> Result<(), Failure> {

@@ -28,6 +28,8 @@ use crate::plan::{Plan, PlannedMount, PlannedRoot, PlannedSource};
 pub(crate) struct Entered {
     /// The working directory.
     pub(crate) cwd: OwnedFd,
+    /// What had to be made of it.
+    pub(crate) made_for_cwd: Vec<PathBuf>,
     /// The terminal, where one is wanted.
     pub(crate) console: Option<Console>,
 }
@@ -77,7 +79,8 @@ pub(crate) fn enter(
     }
     // A directory made here is the image's business, not a mount point.
     let cwd = plan.process.cwd.as_path();
-    let cwd = in_root::open_or_create(&root, cwd, Kind::Directory, &mut Vec::new()).map_err(
+    let mut made_for_cwd = Vec::new();
+    let cwd = in_root::open_or_create(&root, cwd, Kind::Directory, &mut made_for_cwd).map_err(
         |failure| Failure {
             stage: Stage::WorkingDirectory,
             ..failure
@@ -87,7 +90,11 @@ pub(crate) fn enter(
         mounts::add_attributes_here(&root, libc::MOUNT_ATTR_RDONLY).at(Stage::Root, "/")?;
     }
     pivot(&root)?;
-    Ok(Entered { cwd, console })
+    Ok(Entered {
+        cwd,
+        made_for_cwd,
+        console,
+    })
 }
 
 fn open_host(path: impl AsRef<Path>) -> std::io::Result<OwnedFd> {
