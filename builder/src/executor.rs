@@ -52,6 +52,10 @@ pub struct Process {
     pub hostname: Option<String>,
     /// Additional lines of `/etc/hosts`: name, address.
     pub extra_hosts: Vec<(String, String)>,
+    /// Resource limits, each `NAME=SOFT[:HARD]`; the others are the builder's.
+    pub limits: Vec<String>,
+    /// Size of `/dev/shm` in bytes; `None`: the executor's own default.
+    pub shm_size_bytes: Option<u64>,
 }
 
 /// Which network a process sees.

@@ -72,6 +72,10 @@ pub struct BuildRequest {
     pub ssh: BTreeMap<String, Agent>,
     /// Additional lines of `/etc/hosts` in `RUN`: name, address. Default: none.
     pub extra_hosts: Vec<(String, String)>,
+    /// Resource limits of `RUN`, each `NAME=SOFT[:HARD]`. Default: the builder's own.
+    pub limits: Vec<String>,
+    /// Size of `/dev/shm` in `RUN`, in bytes. Default: the executor's.
+    pub shm_size_bytes: Option<u64>,
 }
 
 impl BuildRequest {
@@ -103,6 +107,8 @@ impl BuildRequest {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             extra_hosts: Vec::new(),
+            limits: Vec::new(),
+            shm_size_bytes: None,
         }
     }
 

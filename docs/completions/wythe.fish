@@ -66,6 +66,9 @@ host\t'The host\'s'"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l secret -d 'A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=NAME]`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l ssh -d 'An agent for `RUN --mount=type=ssh`: `default`, `ID=SOCKET[,raw=true]` or `ID=KEY[,KEY…]`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l allow -d 'Allow what is off by default: `security.insecure`, `network.host`' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l add-host -d 'A line of /etc/hosts for RUN steps' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l ulimit -d 'A resource limit of RUN steps' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l shm-size -d 'Size of /dev/shm in RUN steps [default: 64m]' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l iidfile -d 'Write the image ID to a file' -r -F
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l metadata-file -d 'Write what was built, as JSON, to a file' -r -F
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l call -d 'Ask about the Dockerfile: `check`, `outline`, `targets`; build nothing' -r

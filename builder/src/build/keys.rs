@@ -165,6 +165,10 @@ pub(super) fn run(
     if let Some(hostname) = &step.hostname {
         key.push("hostname", hostname.as_str());
     }
+    key.extend("limit", &session.request.limits);
+    if let Some(bytes) = session.request.shm_size_bytes {
+        key.push("shm", bytes.to_string());
+    }
     for (name, address) in &session.request.extra_hosts {
         key.push("host", format!("{name} {address}"));
     }

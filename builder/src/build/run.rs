@@ -38,6 +38,8 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
         mounts,
         hostname: step.hostname.clone(),
         extra_hosts: session.request.extra_hosts.clone(),
+        limits: session.request.limits.clone(),
+        shm_size_bytes: session.request.shm_size_bytes,
     };
     let lines = Lines::new(worker.id(), session.builder.observer.as_ref());
     let exit = executor

@@ -208,13 +208,7 @@ fn request(
         NetworkArg::None => Network::None,
         NetworkArg::Host => Network::Host,
     };
-    for allowed in &args.allow {
-        match allowed.as_str() {
-            "security.insecure" => request.allow_insecure = true,
-            "network.host" => request.allow_host_network = true,
-            _ => bail!("--allow {allowed:?}: there are network.host and security.insecure"),
-        }
-    }
+    super::sandbox::fill(&mut request, args)?;
     request.jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
     if let Some(compression) = outputs.iter().find_map(|output| output.compression) {
         request.compression = compression;

@@ -19,6 +19,7 @@ mod pull;
 mod push;
 mod rmi;
 mod run;
+mod sandbox;
 mod save;
 mod serve;
 mod tag;

@@ -368,7 +368,7 @@ fn tmpfs_mount(
 }
 
 /// Bytes, with Docker's suffixes in powers of 1024.
-fn parse_size(text: &str) -> Option<u64> {
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower
         .trim_end_matches('b')

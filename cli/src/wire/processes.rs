@@ -64,6 +64,12 @@ impl Processes {
         bundle.process.cwd = PathBuf::from(&process.cwd);
         bundle.process.cwd_owner = CwdOwner::User;
         bundle.process.user = process.user.parse()?;
+        for limit in &process.limits {
+            bundle.process.rlimits.push(limit.parse()?);
+        }
+        if let Some(bytes) = process.shm_size_bytes {
+            bundle.shm_size_bytes = bytes;
+        }
         if process.security == Security::Insecure {
             bundle.process.capabilities = CapabilityMask::from_names(&["ALL"], &[] as &[&str])?;
             bundle.process.seccomp = Seccomp::Unconfined;
