@@ -7,108 +7,40 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::case::{self, Case};
+use super::known::Known;
 use super::tree::{self, Tree};
 use super::{BASES, Built, Corpus};
 use crate::peers::{STORES, script};
 use crate::support::peers;
-
-/// One line of the list: `case`, what differs (`config.Env`, `/path`, `build`), why. A `*` at the
-/// end of the first two stands for any rest.
-struct Known {
-    case: String,
-    what: String,
-    used: std::cell::Cell<bool>,
-}
-
-impl Known {
-    fn read() -> Vec<Self> {
-        let text = std::fs::read_to_string(case::folder().join("buildah.txt")).unwrap();
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        lines
-            .map(|line| {
-                let mut fields = line.splitn(3, '\t');
-                let mut field = || fields.next().filter(|text| !text.is_empty());
-                let (case, what) = (field().expect(line), field().expect(line));
-                field().unwrap_or_else(|| panic!("no reason: {line}"));
-                Self {
-                    case: case.to_owned(),
-                    what: what.to_owned(),
-                    used: false.into(),
-                }
-            })
-            .collect()
-    }
-
-    fn is_for(&self, case: &str, what: &str) -> bool {
-        let fits = |pattern: &str, text: &str| match pattern.strip_suffix('*') {
-            Some(start) => text.starts_with(start),
-            None => pattern == text,
-        };
-        fits(&self.case, case) && fits(&self.what, what)
-    }
-}
 
 #[test]
 fn peer_buildah_builds_the_corpus_alike() {
     if !peers(&["buildah"]) {
         return;
     }
-    let known = Known::read();
+    let known = Known::read("buildah");
     let corpus = Corpus::new();
-    let skipped = |case: &Case| {
-        let mut lines = known.iter();
-        let line = lines.find(|line| line.what == "build" && line.is_for(&case.name, "build"));
-        line.inspect(|line| line.used.set(true)).is_some()
-    };
-    let cases: Vec<Case> = case::all()
-        .into_iter()
-        .filter(|case| !skipped(case))
-        .collect();
+    let mut cases = case::all();
+    cases.retain(|case| !known.is_skipped(case));
     let ours = corpus.each(&cases, |case| corpus.build(case));
     build_all(&corpus, &cases);
     let images = images(&corpus);
-
-    let mut problems = String::new();
-    for (case, ours) in cases.iter().zip(ours) {
-        let ours = match ours {
-            Ok(ours) => ours,
-            Err(error) => {
-                writeln!(problems, "{}: not built by wythe\n{error}", case.name).unwrap();
-                continue;
-            }
-        };
-        let Some(theirs) = theirs(&corpus, case, &images) else {
-            let log = corpus
-                .sandbox
-                .path(&format!("{}/log", Corpus::folder(case)));
-            let log = std::fs::read_to_string(log).unwrap_or_default();
-            writeln!(problems, "{}\tbuild\t{log}", case.name).unwrap();
-            continue;
-        };
-        for (what, ours, theirs) in differences(&ours, &theirs) {
-            let mut lines = known.iter();
-            match lines.find(|line| line.is_for(&case.name, &what)) {
-                Some(line) => line.used.set(true),
-                None => {
-                    let name = &case.name;
-                    writeln!(problems, "{name}\t{what}\twythe {ours} buildah {theirs}").unwrap();
-                }
-            }
-        }
-    }
-    if std::env::var_os("WYTHE_CORPUS").is_none() {
-        for line in known.iter().filter(|line| !line.used.get()) {
-            let (case, what) = (&line.case, &line.what);
-            writeln!(
-                problems,
-                "{case}\t{what}\tno longer differs: take it off the list"
-            )
-            .unwrap();
-        }
-    }
-    assert!(problems.is_empty(), "\n{problems}");
+    let theirs = cases.iter().map(|case| {
+        theirs(&corpus, case, &images).ok_or_else(|| {
+            let log = format!("{}/log", Corpus::folder(case));
+            std::fs::read_to_string(corpus.sandbox.path(&log)).unwrap_or_default()
+        })
+    });
+    // How it tells its history is its own.
+    let comparable = |built: Built| Built {
+        config: plain(&built.config),
+        history: Vec::new(),
+        ..built
+    };
+    let each = cases.iter().zip(ours).zip(theirs);
+    let each =
+        each.map(|((case, ours), theirs)| (case, ours.map(comparable), theirs.map(comparable)));
+    known.check(each);
 }
 
 /// buildah waits for its locks and the disk more than for the processor.
@@ -213,33 +145,6 @@ fn theirs(
         tree: tree::beside(&tree, &corpus.base(case).tree),
         ..built
     })
-}
-
-/// What differs: `config.Key` or a path, ours, theirs.
-fn differences(ours: &Built, theirs: &Built) -> Vec<(String, String, String)> {
-    let mut found = Vec::new();
-    let (our_config, their_config) = (plain(&ours.config), plain(&theirs.config));
-    let keys = our_config.keys().chain(their_config.keys());
-    for key in keys.collect::<std::collections::BTreeSet<_>>() {
-        let show = |config: &Map<String, Value>| {
-            config.get(key).map_or("nothing".into(), Value::to_string)
-        };
-        if our_config.get(key) != their_config.get(key) {
-            found.push((
-                format!("config.{key}"),
-                show(&our_config),
-                show(&their_config),
-            ));
-        }
-    }
-    let paths = ours.tree.keys().chain(theirs.tree.keys());
-    for path in paths.collect::<std::collections::BTreeSet<_>>() {
-        let show = |tree: &Tree| tree.get(path).map_or("as the base".into(), String::clone);
-        if ours.tree.get(path) != theirs.tree.get(path) {
-            found.push((path.clone(), show(&ours.tree), show(&theirs.tree)));
-        }
-    }
-    found
 }
 
 /// Without what means nothing: empty values, the marks of other builders.

@@ -3,7 +3,9 @@
 //! `WYTHE_CORPUS=name` takes only the cases whose name has that in it.
 
 mod buildah;
+mod buildkit;
 mod case;
+mod known;
 mod tree;
 
 use std::collections::BTreeMap;
