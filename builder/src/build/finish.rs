@@ -69,6 +69,7 @@ fn final_config(
     stages: &[StageResult],
 ) -> ImageConfig {
     let mut config = stage.config.clone();
+    config.config.env = stage.env.iter().cloned().collect();
     let created = rfc3339(session.clamp.seconds);
     config
         .extra

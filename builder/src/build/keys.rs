@@ -144,7 +144,7 @@ pub(super) fn run(
     let mut key = begin(session, "run", Some(parent));
     key.push("platform", session.request.platform.to_string());
     key.extend("arg", &step.args);
-    key.extend("env", &step.env);
+    key.extend("env", step.env.iter());
     key.push("cwd", step.cwd.as_str());
     key.push("user", step.user.as_str());
     key.push(

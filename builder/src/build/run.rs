@@ -25,7 +25,7 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
     } = mounts::prepare(worker, step)?;
     let snapshot = snapshotter.prepare(session.store, &stack)?;
     let root = snapshot.root()?;
-    let mut env = step.env.clone();
+    let mut env = step.env.to_vec();
     env.extend(step.proxy_env.iter().cloned());
     env.extend(secret_env);
     let process = Process {

@@ -7,7 +7,7 @@ const FARTHEST: usize = 2;
 const MAX_CHARACTER_BYTES: usize = 4;
 
 /// Words longer than this, in bytes, are no misspelt names.
-const MAX_WORD_BYTES: usize = 256;
+const MAX_WORD_BYTES: usize = 64;
 
 /// The option nearest to `word`, if it is at most two edits away; the first of equals.
 ///
@@ -57,19 +57,20 @@ fn distance(left: &str, right: &str) -> Option<usize> {
         return None;
     }
     let (left, right) = without_common_ends(left, right);
-    let left: Vec<char> = left.chars().collect();
-    let right: Vec<char> = right.chars().collect();
-    if left.len().abs_diff(right.len()) > FARTHEST {
+    let width = right.chars().count();
+    if left.chars().count().abs_diff(width) > FARTHEST {
         return None;
     }
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, from) in left.iter().enumerate() {
+    // On the stack: this is asked about each pair of an unknown and a known word.
+    let mut cells: [usize; MAX_WORD_BYTES + 1] = std::array::from_fn(|at| at);
+    let row = cells.get_mut(..=width)?;
+    for (at, from) in left.chars().enumerate() {
         let mut diagonal = at;
         let mut before = at + 1;
         if let Some(first) = row.first_mut() {
             *first = before;
         }
-        for (to, cell) in right.iter().zip(row.iter_mut().skip(1)) {
+        for (to, cell) in right.chars().zip(row.iter_mut().skip(1)) {
             let substitution = diagonal + usize::from(from != to);
             diagonal = *cell;
             before = substitution.min(before + 1).min(*cell + 1);

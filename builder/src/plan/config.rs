@@ -13,6 +13,9 @@ use crate::parse::{
     PortSpec, Word,
 };
 
+/// Most ports of one `EXPOSE`: all there are, for four protocols.
+const MAX_PORTS: usize = 4 << 16;
+
 /// Applies an instruction; gives its history text (`None`: it leaves none).
 pub(super) fn apply(
     state: &mut StageState,
@@ -24,8 +27,7 @@ pub(super) fn apply(
         InstructionKind::Env(pairs) => {
             let pairs = expand_pairs(pairs, words)?;
             for (name, value) in &pairs {
-                state.config.config.set_env(name, value);
-                state.set_variable(name, value);
+                state.set_env(name, value);
             }
             history::pairs("ENV", &pairs)
         }
@@ -110,6 +112,10 @@ fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<St
             let spec = PortSpec::parse(&spec)
                 .map_err(|error| words.place.error(word.span, error.to_string()))?;
             ports.extend(spec.exposed());
+            if ports.len() > MAX_PORTS {
+                let message = format!("EXPOSE with more than {MAX_PORTS} ports");
+                return Err(words.place.error(word.span, message));
+            }
         }
     }
     for port in &ports {

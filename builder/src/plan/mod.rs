@@ -6,16 +6,20 @@
 
 mod checksum;
 mod config;
+mod environment;
 mod history;
 mod named;
 mod run;
 mod stage;
 mod stages;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod whole;
 
 use std::sync::Arc;
 
+use rpds::VectorSync;
 use wythe_layers::spec::{ImageConfig, Raw, Reference};
 
 use crate::parse::{CacheSharing, SourceText, Span};
@@ -39,8 +43,10 @@ pub(crate) struct PlannedStage {
     pub(crate) name: String,
     pub(crate) base: Base,
     pub(crate) steps: Vec<Step>,
-    /// The config after the last step, without layers, history and times.
+    /// The config after the last step, without layers, history, times and environment.
     pub(crate) config: ImageConfig,
+    /// `NAME=value` of the config.
+    pub(crate) env: VectorSync<String>,
     /// The cache may not be used.
     pub(crate) no_cache: bool,
 }
@@ -104,7 +110,7 @@ pub(crate) enum Action {
 pub(crate) struct RunStep {
     pub(crate) args: Vec<String>,
     /// `NAME=value`, part of the cache key.
-    pub(crate) env: Vec<String>,
+    pub(crate) env: Arc<[String]>,
     /// Proxy settings: given to the process, not part of the key.
     pub(crate) proxy_env: Vec<String>,
     pub(crate) cwd: String,

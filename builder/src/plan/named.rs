@@ -75,6 +75,7 @@ impl Planner<'_> {
         let planned = PlannedStage {
             name: name.to_owned(),
             config: state.config.clone(),
+            env: state.env.clone(),
             base,
             steps,
             no_cache: false,

@@ -15,7 +15,7 @@ const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 impl StageState {
     /// Plans the process; `None` when an image that a mount names could not be resolved.
     pub(super) fn run(
-        &self,
+        &mut self,
         planner: &mut Planner<'_>,
         index: usize,
         instruction: &Instruction,
@@ -39,8 +39,13 @@ impl StageState {
         }
         // What lies below another mount goes on top of it, in whichever order they are written.
         mounts.sort_by(|one, other| place(one).cmp(&place(other)));
-        let mut env = self.process_environment();
-        name_sockets(&mut mounts, &mut env);
+        let (mut env, is_new) = self.environment.list();
+        if is_new {
+            planner.hold(env.len(), words.place, instruction.keyword.span)?;
+        }
+        if let Some(named) = name_sockets(&mut mounts, &env) {
+            env = named.into();
+        }
         let request = planner.request;
         let not_allowed = |flag: &str, what: &str| {
             let flag = instruction.flags.iter().find(|one| *one.name == *flag);
@@ -80,11 +85,6 @@ impl StageState {
             script: command.script,
             hostname: hostname.cloned(),
         }))
-    }
-
-    fn process_environment(&self) -> Vec<String> {
-        let pair = |(name, value): &(String, String)| format!("{name}={value}");
-        self.environment.iter().map(pair).collect()
     }
 
     /// Proxy arguments that were given, in both spellings; they win over what the stage says.
@@ -202,7 +202,7 @@ fn place(mount: &StepMount) -> (u8, &str) {
 
 /// Sockets of agents are numbered, and the first is the one that programs look for, whether or not
 /// there is an agent.
-fn name_sockets(mounts: &mut [StepMount], env: &mut Vec<String>) {
+fn name_sockets(mounts: &mut [StepMount], env: &[String]) -> Option<Vec<String>> {
     let targets = mounts.iter_mut().filter_map(|mount| match mount {
         StepMount::Ssh { target, .. } => Some(target),
         _ => None,
@@ -214,11 +214,13 @@ fn name_sockets(mounts: &mut [StepMount], env: &mut Vec<String>) {
         }
         first.get_or_insert_with(|| target.clone());
     }
-    if let Some(target) = first
-        && !env.iter().any(|pair| pair.starts_with("SSH_AUTH_SOCK="))
-    {
-        env.push(format!("SSH_AUTH_SOCK={target}"));
+    let target = first?;
+    if env.iter().any(|pair| pair.starts_with("SSH_AUTH_SOCK=")) {
+        return None;
     }
+    let mut env = env.to_vec();
+    env.push(format!("SSH_AUTH_SOCK={target}"));
+    Some(env)
 }
 
 /// Go's `path.Clean`.

@@ -1,13 +1,17 @@
 //! One stage, instruction by instruction: variables expanded, config changed, steps written down.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
+use rpds::{RedBlackTreeMapSync, VectorSync};
+use wythe_layers::image::MAX_CONFIG_BYTES;
 use wythe_layers::spec::ImageConfig;
 
+use super::environment::StageEnvironment;
 use super::stages::Planner;
 use super::{Action, Chown, FileSource, NameOrId, Step, WorkdirStep, config, history};
 use crate::parse::{
-    Diagnostic, ExpandError, Expander, Instruction, InstructionKind, SourceText, Span, Word,
+    Diagnostic, Environment as _, ExpandError, Expander, Instruction, InstructionKind, SourceText,
+    Span, Word,
 };
 use crate::path::absolute_from;
 use crate::{Error, Result};
@@ -20,13 +24,21 @@ const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_
 /// What an instruction changes for those after it.
 #[derive(Debug, Clone)]
 pub(super) struct StageState {
+    /// Without its environment, which is in `env`.
     pub(super) config: ImageConfig,
-    /// Declared arguments in order; `None`: declared without value.
-    pub(super) args: Vec<(String, Option<String>)>,
-    /// What variables are and what processes see: `ENV` and `ARG` alike, in the order in which they
-    /// were last set. The reference says that `ENV` always wins; BuildKit lets the later one win, and
-    /// images are to be the same.
-    pub(super) environment: Vec<(String, String)>,
+    /// `NAME=value` of the config; shared with the stages below as long as nothing changes.
+    pub(super) env: VectorSync<String>,
+    /// Where in `env` a variable stands first.
+    places: RedBlackTreeMapSync<String, usize>,
+    /// Only new `ENV` were set since the stage began, so the order of all variables is that of `env`.
+    is_plain: bool,
+    /// Declared arguments in order, each once; `None`: last declared without value.
+    args: Vec<(String, Option<String>)>,
+    /// Where in `args` a name stands.
+    declared: HashMap<String, usize>,
+    pub(super) environment: StageEnvironment,
+    /// Length of the history texts, those of the stages below included.
+    history_bytes: u64,
     /// `CMD` was seen in this stage, so `ENTRYPOINT` does not reset it.
     pub(super) cmd_is_own: bool,
 }
@@ -47,11 +59,17 @@ impl Place<'_> {
 }
 
 impl StageState {
-    pub(super) fn new(config: ImageConfig) -> Self {
+    pub(super) fn new(mut config: ImageConfig) -> Self {
+        let env = std::mem::take(&mut config.config.env);
         Self {
             config,
+            env: env.into_iter().collect(),
+            places: RedBlackTreeMapSync::new_sync(),
+            is_plain: false,
             args: Vec::new(),
-            environment: Vec::new(),
+            declared: HashMap::new(),
+            environment: StageEnvironment::default(),
+            history_bytes: 0,
             cmd_is_own: false,
         }
     }
@@ -68,22 +86,62 @@ impl StageState {
     /// absolute, and the config's variables count again, also over an `ARG` of the stage below.
     pub(super) fn begin(&mut self) {
         let config = &mut self.config.config;
-        if self.config.os != "windows" && config.env_var("PATH").is_none() {
-            config.env.push(format!("PATH={DEFAULT_PATH}"));
-        }
         if !config.working_dir.is_empty() {
             config.working_dir = working_directory("/", &config.working_dir);
         }
-        for pair in config.env.clone() {
-            let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
-            self.set_variable(name, value);
+        if !std::mem::replace(&mut self.is_plain, true) {
+            self.places = RedBlackTreeMapSync::new_sync();
+            for (at, pair) in self.env.iter().enumerate() {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                self.environment.set(name, value);
+                if !self.places.contains_key(name) {
+                    self.places.insert_mut(name.to_owned(), at);
+                }
+            }
+        }
+        if self.config.os != "windows" && !self.places.contains_key("PATH") {
+            self.set_env("PATH", DEFAULT_PATH);
         }
     }
 
-    /// Sets a variable for what follows.
-    pub(super) fn set_variable(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(known, _)| known != name);
-        self.environment.push((name.to_owned(), value.to_owned()));
+    /// Sets a variable of the config, in place or behind the others, and for what follows.
+    pub(super) fn set_env(&mut self, name: &str, value: &str) {
+        let pair = format!("{name}={value}");
+        self.is_plain &= self.environment.get(name).is_none();
+        match self.places.get(name) {
+            Some(at) => {
+                self.env.set_mut(*at, pair);
+            }
+            None => {
+                self.places.insert_mut(name.to_owned(), self.env.len());
+                self.env.push_back_mut(pair);
+            }
+        }
+        self.environment.set(name, value);
+    }
+
+    /// How many things a plan holds because of this stage's config.
+    pub(super) fn parts(&self) -> usize {
+        let config = &self.config.config;
+        let lists = [config.on_build.len(), self.args.len()];
+        let maps = [
+            config.labels.len(),
+            config.volumes.len(),
+            config.exposed_ports.len(),
+        ];
+        lists.into_iter().chain(maps).sum()
+    }
+
+    /// Counts a history text. All of them end up in the config of an image, whose size is limited.
+    fn count_history(&mut self, text: &str, place: &Place<'_>, span: Span) -> Result<()> {
+        self.history_bytes = self.history_bytes.saturating_add(text.len() as u64);
+        if self.history_bytes > MAX_CONFIG_BYTES {
+            let message = format!(
+                "the history of this stage is larger than {MAX_CONFIG_BYTES} bytes, and so would be the image's config"
+            );
+            return Err(place.error(span, message));
+        }
+        Ok(())
     }
 
     /// Does one instruction; `false` when an image that it names could not be resolved.
@@ -98,7 +156,7 @@ impl StageState {
         let source = trigger.unwrap_or(&planner.file.source).clone();
         let place = Place { source: &source };
         // Frozen: `ENV a=1 b=$a` sees the old `a`.
-        let environment = self.environment.iter().cloned().collect();
+        let environment = self.environment.clone();
         let words = Words {
             // A trigger is cut into words with a backslash, and expanded as this file has it.
             expander: planner.expander.clone(),
@@ -108,6 +166,9 @@ impl StageState {
         let Some((action, text)) = self.action(planner, index, instruction, &words)? else {
             return Ok(false);
         };
+        if let Some(text) = &text {
+            self.count_history(text, &place, instruction.keyword.span)?;
+        }
         steps.push(Step {
             text: instruction.code.clone(),
             line: trigger.is_none().then_some(instruction.line),
@@ -184,29 +245,29 @@ impl StageState {
             if let Some(value) = &value {
                 text.push('=');
                 text.push_str(value);
-                environment.insert(name.clone(), value.clone());
+                environment.set(&name, value);
                 if !SCAN_ARGS.contains(&name.as_str()) {
-                    self.set_variable(&name, value);
+                    self.environment.set(&name, value);
+                    self.is_plain = false;
                 }
             }
-            self.args.push((name, value));
+            let at = *self.declared.entry(name.clone()).or_insert(self.args.len());
+            match self.args.get_mut(at) {
+                Some((_, known)) => *known = value,
+                None => self.args.push((name, value)),
+            }
         }
         Ok(text)
     }
 
     /// Declared arguments with their values, for the history of `RUN`: first declaration's place,
     /// last value.
-    fn build_args(&self, environment: &BTreeMap<String, String>) -> Vec<(String, String)> {
-        let mut list: Vec<(String, String)> = Vec::new();
-        for (name, value) in &self.args {
-            let now = environment.get(name).or(value.as_ref());
-            let now = now.cloned().unwrap_or_default();
-            match list.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = now,
-                None => list.push((name.clone(), now)),
-            }
-        }
-        list
+    fn build_args(&self, environment: &StageEnvironment) -> Vec<(String, String)> {
+        let value = |(name, value): &(String, Option<String>)| {
+            let now = environment.get(name).or(value.as_deref());
+            (name.clone(), now.unwrap_or_default().to_owned())
+        };
+        self.args.iter().map(value).collect()
     }
 
     fn workdir(&mut self, word: &Word, words: &Words<'_>) -> Result<(Action, Option<String>)> {
@@ -269,7 +330,7 @@ pub(super) fn parse_chown(text: &str) -> Chown {
 /// Expands the words of one instruction in its frozen environment.
 pub(super) struct Words<'a> {
     pub(super) expander: Expander,
-    pub(super) environment: &'a BTreeMap<String, String>,
+    pub(super) environment: &'a StageEnvironment,
     pub(super) place: &'a Place<'a>,
 }
 
@@ -278,7 +339,7 @@ impl Words<'_> {
         self.expand_in(word, self.environment)
     }
 
-    fn expand_in(&self, word: &Word, environment: &BTreeMap<String, String>) -> Result<String> {
+    fn expand_in(&self, word: &Word, environment: &StageEnvironment) -> Result<String> {
         self.expander
             .word(word, environment)
             .map(|expanded| expanded.text)

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rpds::VectorSync;
 use wythe_layers::spec::{ImageConfig, Platform, Reference};
 
 use super::named::Beginning;
-use super::stage::StageState;
+use super::stage::{Place, StageState};
 use super::whole::check_build_args;
 use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
 use crate::build::epoch;
@@ -17,6 +18,10 @@ use crate::parse::{
 };
 use crate::request::{BuildRequest, CachePolicy, NamedContext};
 use crate::{Error, ImageAt, Result};
+
+/// Most variables, labels, ports and volumes that a plan holds, counted again for each stage that has
+/// them and for each command that sees them: some hundred megabytes.
+const MAX_PARTS: usize = 4 << 20;
 
 /// Finds images: in the store, at their source. `None`: not without doing what is not allowed now.
 /// An image that has a source of its own is asked for there.
@@ -45,6 +50,7 @@ pub(crate) fn plan(
         images: BTreeMap::new(),
         out: Vec::new(),
         states: BTreeMap::new(),
+        parts: 0,
     };
     let target = planner.target()?;
     planner.read_global_args(target)?;
@@ -75,6 +81,8 @@ pub(super) struct Planner<'a> {
     out: Vec<PlannedStage>,
     /// What stages built on a stage inherit, by position.
     states: BTreeMap<usize, StageState>,
+    /// What counts towards [`MAX_PARTS`].
+    parts: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -259,6 +267,7 @@ impl<'a> Planner<'a> {
         self.out.push(PlannedStage {
             name: name.to_owned(),
             config: image.config.value().clone(),
+            env: VectorSync::new_sync(),
             base: Base::Image(image),
             steps: Vec::new(),
             no_cache: false,
@@ -335,6 +344,9 @@ impl<'a> Planner<'a> {
                 return Ok(false);
             }
         }
+        let source = self.file.source.clone();
+        let place = Place { source: &source };
+        self.hold(state.parts(), &place, stage.instruction.keyword.span)?;
         let name = stage
             .name()
             .map_or_else(|| index.to_string(), str::to_owned);
@@ -344,6 +356,7 @@ impl<'a> Planner<'a> {
             base,
             steps,
             config: state.config.clone(),
+            env: state.env.clone(),
         };
         self.add(index, planned, state);
         Ok(true)
@@ -354,6 +367,18 @@ impl<'a> Planner<'a> {
         let position = self.out.len() - 1;
         self.planned.insert(index, position);
         self.states.insert(position, state);
+    }
+
+    /// Counts what the plan holds for a step or a stage: a small file may multiply it.
+    pub(super) fn hold(&mut self, parts: usize, place: &Place<'_>, span: Span) -> Result<()> {
+        self.parts = self.parts.saturating_add(parts);
+        if self.parts > MAX_PARTS {
+            let message = format!(
+                "the stages and commands of this file have more than {MAX_PARTS} variables, labels, ports and volumes together"
+            );
+            return Err(place.error(span, message));
+        }
+        Ok(())
     }
 
     /// What a stage begins with, and the triggers to run first.

@@ -131,6 +131,10 @@ fn transfer(
                 .map_err(|error| words.place.error(file.span, error.to_string()))?
                 .text
         } else {
+            words
+                .expander
+                .charge(file.content.len())
+                .map_err(|error| words.place.error(file.span, error.to_string()))?;
             file.content.to_string()
         };
         sources.push(CopySource::Inline {

@@ -236,6 +236,14 @@ impl Expander {
             .map(|(expanded, _)| expanded.text)
     }
 
+    /// Counts a text of the file that is taken over as it is towards [`MAX_EXPANDED_BYTES_OF_FILE`].
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), ExpandError> {
+        if add(&self.spent.bytes, bytes) > MAX_EXPANDED_BYTES_OF_FILE {
+            return Err(ExpandError::TooLargeTogether);
+        }
+        Ok(())
+    }
+
     fn run(
         &self,
         text: &str,
@@ -245,12 +253,7 @@ impl Expander {
         let mut lexer = Lexer::new(text, self.escape, options, |name| environment.get(name));
         let result = lexer.run();
         let (bytes, pattern_steps) = lexer.spent();
-        let add = |sum: &AtomicUsize, more: usize| {
-            sum.fetch_add(more, Ordering::Relaxed).saturating_add(more)
-        };
-        if add(&self.spent.bytes, bytes) > MAX_EXPANDED_BYTES_OF_FILE {
-            return Err(ExpandError::TooLargeTogether);
-        }
+        self.charge(bytes)?;
         if add(&self.spent.pattern_steps, pattern_steps) > MAX_PATTERN_STEPS {
             return Err(ExpandError::TooCostly);
         }
@@ -258,4 +261,8 @@ impl Expander {
         let (used, unset) = lexer.into_names();
         Ok((Expanded { text, used, unset }, words))
     }
+}
+
+fn add(sum: &AtomicUsize, more: usize) -> usize {
+    sum.fetch_add(more, Ordering::Relaxed).saturating_add(more)
 }
