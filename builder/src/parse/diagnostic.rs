@@ -9,6 +9,12 @@ use super::span::{SourceText, Span};
 /// A message, label or hint is cut after so many bytes: it may quote a word of any length.
 const MAX_TEXT_BYTES: usize = 600;
 
+/// What a message fits into; longer lines of the file are cut round the place.
+const WIDTH: usize = 80;
+
+/// Room for line number and frame beside an excerpt or before a note.
+const GUTTER: usize = 10;
+
 /// Of a place that is longer, in lines, only the first line is shown.
 const MAX_SHOWN_LINES: usize = 40;
 
@@ -150,7 +156,8 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
             Severity::Error => Level::ERROR,
         };
-        let title = level.primary_title(&self.message);
+        let message = wrapped(&self.message, WIDTH - "warning: ".len());
+        let title = level.primary_title(message);
         let title = match self.rule {
             Some(rule) => title.id(rule),
             None => title,
@@ -165,6 +172,7 @@ impl Diagnostic {
             .path(source.name())
             .line_start(source.lines(lines).0)
             .fold(true);
+        let mut notes: Vec<&String> = Vec::new();
         for (at, (label, span)) in self.labels.iter().zip(spans()).enumerate() {
             let kind = if at == 0 {
                 AnnotationKind::Primary
@@ -172,23 +180,30 @@ impl Diagnostic {
                 AnnotationKind::Context
             };
             let annotation = kind.span(span.start - lines.start..span.end - lines.start);
+            let length = source.slice(span).chars().count();
             snippet = snippet.annotation(if label.text.is_empty() {
                 annotation
-            } else {
+            } else if length + label.text.chars().count() + GUTTER < WIDTH {
                 annotation.label(&label.text)
+            } else {
+                // Beside the place it would stand off the screen.
+                notes.push(&label.text);
+                annotation
             });
         }
         let mut group = Group::with_title(title).element(snippet);
-        for note in &self.notes {
-            group = group.element(Level::NOTE.message(note));
+        notes.extend(&self.notes);
+        for note in notes {
+            group = group.element(Level::NOTE.message(wrapped(note, WIDTH - GUTTER)));
         }
         if let Some(hint) = &self.hint {
-            group = group.element(Level::HELP.message(hint));
+            group = group.element(Level::HELP.message(wrapped(hint, WIDTH - GUTTER)));
         }
         let renderer = match style {
             Style::Plain => Renderer::plain(),
             Style::Colour => Renderer::styled(),
         };
+        let renderer = renderer.term_width(WIDTH);
         // The renderer shows escape characters and the like; not the controls of Latin-1, with
         // which some terminals' sequences begin too.
         let mut text = renderer
@@ -219,6 +234,25 @@ pub(super) fn bounded(text: impl Into<String>) -> String {
         text.push('…');
     }
     text
+}
+
+/// Broken at blanks into lines of so many characters. Words that are longer stay whole.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            lines.push('\n');
+            column = 0;
+        } else if !lines.is_empty() {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
 }
 
 /// A range the renderer can show: inside the text, and not too many lines.

@@ -208,7 +208,11 @@ impl Builder<'_> {
                 let diagnostic = self.error("FROM requires either one or three arguments");
                 let diagnostic =
                     diagnostic.note("FROM [--platform=<platform>] <image> [AS <name>]");
+                let is_comment = |word: &Range<usize>| self.line().slice(word).starts_with('#');
                 return Err(match other {
+                    words if words.iter().skip(1).any(is_comment) => {
+                        diagnostic.hint("a comment stands on a line of its own")
+                    }
                     [_, keyword, _] => {
                         diagnostic.did_you_mean(near_any_case(self.line().slice(keyword), ["AS"]))
                     }

@@ -1,5 +1,7 @@
 //! Tests of the whole parser.
 
+mod flags;
+mod forms;
 mod rows;
 mod shapes;
 mod show;

@@ -140,6 +140,9 @@ pub(super) const FORMS: &[(&str, &str)] = &[
     ("CMD [\"a\", \"b\"]", "CMD exec[\"a\" \"b\"]"),
     ("CMD a b", "CMD shell(\"a b\")"),
     ("CMD []", "CMD exec[]"),
+    ("CMD [1e999]", "CMD shell(\"[1e999]\")"),
+    ("CMD [\"a\",]", "CMD shell(\"[\\\"a\\\",]\")"),
+    ("CMD [\"a\", 1] x", "CMD shell(\"[\\\"a\\\", 1] x\")"),
     ("CMD", "CMD shell(\"\")"),
     ("ENTRYPOINT [\"a\"]", "ENTRYPOINT exec[\"a\"]"),
     ("ENTRYPOINT exec top -b", "ENTRYPOINT shell(\"exec top -b\")"),
@@ -182,6 +185,11 @@ pub(super) const FORMS: &[(&str, &str)] = &[
     ("onbuild run [\"a\"]", "ONBUILD \"run [\\\"a\\\"]\" RUN exec[\"a\"]"),
     ("ONBUILD   RUN --mount=type=cache,target=/c x", "ONBUILD \"RUN --mount=type=cache,target=/c x\" RUN shell(\"x\") mount=\"type=cache,target=/c\""),
     ("ONBUILD RUN a \\\n  b", "ONBUILD \"RUN a   b\" RUN shell(\"a   b\")"),
+    ("HEALTHCHECK NONE []", "HEALTHCHECK none"),
+    ("HEALTHCHECK --interval=.5s --timeout=+1s --start-period=1.s CMD x", "HEALTHCHECK shell(\"x\") Some(500ms) Some(1s) Some(1s) None None"),
+    ("HEALTHCHECK --interval=-0s --retries=+3 CMD x", "HEALTHCHECK shell(\"x\") None None None None Some(3)"),
+    ("ONBUILD COPY a", "ONBUILD \"COPY a\" ?"),
+    ("ONBUILD RUN --nope x", "ONBUILD \"RUN --nope x\" ?"),
     ("ONBUILD NOPE x", "ONBUILD \"NOPE x\" ?"),
     ("ONBUILD HEALTHCHECK", "ONBUILD \"HEALTHCHECK\" ?"),
 ];
@@ -189,7 +197,8 @@ pub(super) const FORMS: &[(&str, &str)] = &[
 /// File, and its messages: line, column, text, hint.
 #[rustfmt::skip]
 pub(super) const ERRORS: &[(&str, &str)] = &[
-    // file
+    // format: there are instructions, the first is FROM, or ARG before it; parser-directives: each once, at
+    // the top; escape: one of two; check: skip, experimental, error
     ("", "1:1: the Dockerfile cannot be empty"),
     ("# only a comment", "1:17: file with no instructions"),
     ("ARG a", "1:1: dockerfile contains no stages to build (add a FROM)"),
@@ -198,14 +207,28 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("# escape=x\nFROM b", "1:10: invalid escape token 'x' does not match ` or \\"),
     ("# escape=\\\n# escape=`\nFROM b", "2:1: only one escape parser directive can be used"),
     ("# syntax=a\n# syntax=b\nFROM b", "2:1: only one syntax parser directive can be used"),
-    // instruction
+    ("# check=foo\nFROM b", "1:9: invalid check option \"foo\""),
+    ("# check=skp=all\nFROM b", "1:9: invalid check option \"skp\" (did you mean `skip`?)"),
+    ("# check=error=x\nFROM b", "1:9: failed to parse check option \"error=x\": not a boolean"),
+    ("# check=skip=a;error=true;x=y\nFROM b", "1:9: invalid check option \"x\""),
+    ("# check=skip=a\n# check=skip=b\nFROM b", "2:1: only one check parser directive can be used"),
+    ("\n\n", "3:1: file with no instructions"),
+    ("FROM a\n\\\n", "2:1: unknown instruction: "),
+    // format: INSTRUCTION arguments, comments on lines of their own
     ("FROM a\nFRM b", "2:1: unknown instruction: FRM (did you mean `FROM`?)"),
     ("FROM a\nRUNN x", "2:1: unknown instruction: RUNN (did you mean `RUN`?)"),
     ("FROM a\ncopyy x y", "2:1: unknown instruction: copyy (did you mean `copy`?)"),
     ("FROM a\nXYZZY", "2:1: unknown instruction: XYZZY"),
     ("FROM a\nRUN x &&\n  y", "3:3: unknown instruction: y (is a `\\` missing at the end of the line above?)"),
     ("FROM a\nXX\nYY\nZZ", "2:1: unknown instruction: XX"),
-    // FROM
+    ("FROM a\n//comment", "2:1: unknown instruction: //comment"),
+    ("FROM a\nCOPY: a b", "2:1: unknown instruction: COPY: (did you mean `COPY`?)"),
+    ("FROM a\n\"COPY\" a b", "2:1: unknown instruction: \"COPY\" (did you mean `COPY`?)"),
+    ("FROM a\nINCLUDE b", "2:1: unknown instruction: INCLUDE"),
+    ("FROM a # b", "1:1: FROM requires either one or three arguments (a comment stands on a line of its own)"),
+    ("FROM a AS b # c", "1:1: FROM requires either one or three arguments (a comment stands on a line of its own)"),
+    ("FROM a; RUN b", "1:1: FROM requires either one or three arguments"),
+    // from: an image, AS and a name or not
     ("FROM", "1:1: FROM requires either one or three arguments"),
     ("FROM a b", "1:1: FROM requires either one or three arguments"),
     ("FROM a AS", "1:1: FROM requires either one or three arguments"),
@@ -217,7 +240,7 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM --platfrom=x a", "1:6: unknown flag: --platfrom (did you mean `--platform`?)"),
     ("FROM --platform a", "1:6: missing a value on flag: --platform"),
     ("FROM --platform=a --platform=b c", "1:19: duplicate flag specified: --platform"),
-    // flags
+    // tables of options of each instruction; flags.rs has all of them
     ("FROM a\nCOPY --form=b x y", "2:6: unknown flag: --form (did you mean `--from`?)"),
     ("FROM a\nCOPY --chmd=1 x y", "2:6: unknown flag: --chmd (did you mean `--chmod`?)"),
     ("FROM a\nCOPY --mount=x x y", "2:6: unknown flag: --mount"),
@@ -235,7 +258,8 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM a\nCOPY --chown=a --chown=b x y", "2:16: duplicate flag specified: --chown"),
     ("FROM a\nADD --parents x y", "2:5: unknown flag: --parents"),
     ("FROM a\nONBUILD --x RUN y", "2:9: unknown flag: --x"),
-    // RUN
+    // run---network, run---security, run---mount: what they take; exec-form: a JSON array of strings;
+    // here-documents: end at their delimiter
     ("FROM a\nRUN --network=hots x", "2:15: invalid network mode \"hots\" (did you mean `host`?)"),
     ("FROM a\nRUN --network=bridge x", "2:15: invalid network mode \"bridge\""),
     ("FROM a\nRUN --network=None x", "2:15: invalid network mode \"None\" (did you mean `none`?)"),
@@ -248,7 +272,13 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM a\nRUN [\"a\", [\"b\"]]", "2:11: when using JSON array syntax, arrays must be comprised of strings only"),
     ("FROM a\nRUN <<EOF\nx", "2:1: unterminated heredoc"),
     ("FROM a\nRUN <<A <<B\nx\nA", "2:1: unterminated heredoc"),
-    // COPY, ADD
+    ("FROM a\nRUN <<EOF\nx\n EOF\n", "2:1: unterminated heredoc"),
+    ("FROM a\nRUN <<EOF\nx\nEOF \n", "2:1: unterminated heredoc"),
+    ("FROM a\nRUN true # <<EOF\n", "2:1: unterminated heredoc"),
+    ("FROM a\nRUN --mount=\"\" x", "2:13: failed to parse csv mounts: EOF"),
+    ("FROM a\nRUN --mount=from=${x} x", "2:13: 'from' doesn't support variable expansion, define alias stage instead (add `FROM ${x} AS <name>` above and use from=<name>)"),
+    // copy-source: the last argument is the destination; copy---from: a name, no variable; here-documents: files
+    // are sources
     ("FROM a\nCOPY", "2:1: COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
     ("FROM a\nCOPY x", "2:1: COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
     ("FROM a\nADD x", "2:1: ADD requires at least two arguments, but only one was provided. Destination could not be determined"),
@@ -258,7 +288,11 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM a\nCOPY --from=\"b x y", "2:1: COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
     ("FROM a\nCOPY --from=1 x y", "2:13: invalid stage index 1"),
     ("FROM a\nCOPY --from=-1 x y", "2:13: invalid stage index -1"),
-    // ENV, LABEL, ARG
+    ("FROM a\nCOPY <<A <<B\nA\nB", "2:10: COPY cannot accept a heredoc as a destination"),
+    ("FROM a\nADD x <<EOF\nEOF", "2:7: ADD cannot accept a heredoc as a destination"),
+    ("FROM a\nCOPY --from=\\$b x y", "2:13: variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a workaround"),
+    ("FROM a\nCOPY --from=99999999999999999999 x y\nFROM b\nCOPY --from=2 x y", "4:13: invalid stage index 2"),
+    // env: <key>=<value> or the old form of one pair; label: the same; arg: <name>[=<default>]
     ("FROM a\nENV", "2:1: ENV requires at least one argument"),
     ("FROM a\nENV x", "2:1: ENV must have two arguments (write `ENV key=value`)"),
     ("FROM a\nLABEL", "2:1: LABEL requires at least one argument"),
@@ -267,7 +301,13 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM a\nLABEL a=1 =2", "2:11: LABEL names can not be blank"),
     ("FROM a\nARG", "2:1: ARG requires at least one argument"),
     ("FROM a\nARG =x", "2:5: ARG names can not be blank"),
-    // the rest
+    ("FROM a\nLABEL a", "2:1: LABEL must have two arguments (write `LABEL key=value`)"),
+    ("FROM a\nENV x= y", "2:8: Syntax error - can't find = in \"y\". Must be of the form: name=value (put a value that has blanks in double quotes)"),
+    ("FROM a\nENV =", "2:5: ENV names can not be blank"),
+    ("FROM a\nARG a =b", "2:7: ARG names can not be blank"),
+    // shell, volume: JSON; user, workdir, stopsignal, maintainer: one argument; healthcheck: CMD or NONE,
+    // durations of at least 1ms, retries; onbuild: no ONBUILD, FROM, MAINTAINER; what cannot be cut into words
+    // is refused in a trigger too
     ("FROM a\nSHELL", "2:1: SHELL requires at least one argument"),
     ("FROM a\nSHELL []", "2:1: SHELL requires at least one argument"),
     ("FROM a\nSHELL /bin/sh -c", "2:7: SHELL requires the arguments to be in JSON form (write SHELL [\"executable\", \"parameter\"], with double quotes)"),
@@ -297,6 +337,24 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("FROM a\nONBUILD ONBUILD RUN x", "2:9: Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
     ("FROM a\nONBUILD FROM x", "2:9: FROM isn't allowed as an ONBUILD trigger"),
     ("FROM a\nONBUILD maintainer x", "2:9: MAINTAINER isn't allowed as an ONBUILD trigger"),
+    ("FROM a\nONBUILD ENV x", "2:9: ENV must have two arguments (write `ENV key=value`)"),
+    ("FROM a\nONBUILD LABEL a=1 b", "2:19: Syntax error - can't find = in \"b\". Must be of the form: name=value (put a value that has blanks in double quotes)"),
+    ("FROM a\nONBUILD CMD [\"a\", 1]", "2:19: when using JSON array syntax, arrays must be comprised of strings only"),
+    ("FROM a\nONBUILD VOLUME [1]", "2:17: when using JSON array syntax, arrays must be comprised of strings only"),
+    ("FROM a\nONBUILD HEALTHCHECK CMD [1]", "2:26: when using JSON array syntax, arrays must be comprised of strings only"),
+    ("FROM a\nONBUILD RUN <<E\nx", "2:1: unterminated heredoc"),
+    ("FROM a\nHEALTHCHECK NONE [\"a\"]", "2:18: HEALTHCHECK NONE takes no arguments"),
+    ("FROM a\nHEALTHCHECK --interval=1ns CMD x", "2:24: Interval \"interval\" cannot be less than 1ms"),
+    ("FROM a\nHEALTHCHECK --start-period=999us CMD x", "2:28: Interval \"start-period\" cannot be less than 1ms"),
+    ("FROM a\nHEALTHCHECK --start-interval=-5s CMD x", "2:30: Interval \"start-interval\" cannot be less than 1ms"),
+    ("FROM a\nHEALTHCHECK --interval=1d CMD x", "2:24: time: unknown unit \"d\" in duration \"1d\""),
+    ("FROM a\nHEALTHCHECK --interval=9223372037s CMD x", "2:24: time: invalid duration \"9223372037s\""),
+    ("FROM a\nHEALTHCHECK --interval=$x CMD x", "2:24: time: invalid duration \"$x\""),
+    ("FROM a\nHEALTHCHECK --retries=1.5 CMD x", "2:23: invalid value for --retries: \"1.5\""),
+    ("FROM a\nHEALTHCHECK --retries=2147483648 CMD x", "2:23: invalid value for --retries: \"2147483648\""),
+    ("FROM a\nSHELL [null]", "2:8: when using JSON array syntax, arrays must be comprised of strings only"),
+    ("FROM a\nSHELL ['a']", "2:7: SHELL requires the arguments to be in JSON form (write SHELL [\"executable\", \"parameter\"], with double quotes)"),
+    ("FROM a\nVOLUME [\"\"]", "2:9: VOLUME specified can not be an empty string"),
 ];
 
 /// Value of `RUN --mount` (reference, RUN --mount), and the mount or the message. `$T` is `/t`, `$K` is
