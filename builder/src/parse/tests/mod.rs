@@ -2,6 +2,7 @@
 
 mod flags;
 mod forms;
+mod mounts;
 mod rows;
 mod shapes;
 mod show;
@@ -104,23 +105,9 @@ fn mounts_have_their_options_defaults_and_forbidden_combinations() {
     ]);
     for (text, expected) in MOUNTS {
         let text = text.replace("\\\"", "\"");
-        let flag = Spanned::new(text.clone(), Span::new(0, text.len()));
-        let mount = RunMount::parse(flag).and_then(|mount| {
-            mount.resolve(|value| {
-                Expander::new('\\')
-                    .word(value, &environment)
-                    .map(|expanded| expanded.text)
-            })
-        });
-        let shown = match mount {
+        let shown = match mounts::resolved(&text, &environment) {
             Ok(mount) => show_mount(&mount),
-            Err(error) => {
-                let hint = error
-                    .hint
-                    .map(|hint| format!(" ({hint})"))
-                    .unwrap_or_default();
-                format!("error: {}{hint}", error.message)
-            }
+            Err(error) => format!("error: {error}"),
         };
         assert_eq!(shown, *expected, "{text:?}");
     }
