@@ -27,11 +27,14 @@ fn bench() -> Bench {
     bench
 }
 
+/// The comments name what the rows below them come from: as `anchor: sentence in short` Docker's reference
+/// (ADD's anchors say the same), as `files` what BuildKit does where that is silent.
 #[test]
 fn destinations_follow_the_reference() {
     let bench = bench();
     for (instructions, expected) in [
-        // A file to a name, to a directory that must be one, to the working directory.
+        // destination: a trailing slash means a directory, none a file of that name; missing directories are
+        // made; what does not begin with / is relative to the working directory
         ("COPY a.txt /x", &["f644 x = A"][..]),
         ("COPY a.txt /x/", &["d755 x", "f644 x/a.txt = A"]),
         (
@@ -44,10 +47,30 @@ fn destinations_follow_the_reference() {
             "WORKDIR /w\nCOPY a.txt ../up/",
             &["d755 up", "f644 up/a.txt = A", "d755 w"],
         ),
-        // Sources cannot leave the context.
+        ("ADD a.txt /x", &["f644 x = A"]),
+        ("ADD a.txt /x/", &["d755 x", "f644 x/a.txt = A"]),
+        ("COPY a.txt /x/.", &["d755 x", "f644 x/a.txt = A"]),
+        ("COPY a.txt //x//y", &["d755 x", "f644 x/y = A"]),
+        ("COPY a.txt .", &["f644 a.txt = A"]),
+        ("COPY a.txt \"\"", &["f644 a.txt = A"]),
+        (
+            "WORKDIR /w\nCOPY a.txt $none",
+            &["d755 w", "f644 w/a.txt = A"],
+        ),
+        ("COPY a.txt /../../x", &["f644 x = A"]),
+        (
+            "WORKDIR a\nWORKDIR b\nCOPY a.txt ./c/",
+            &["d755 a", "d755 a/b", "d755 a/b/c", "f644 a/b/c/a.txt = A"],
+        ),
+        // copying-from-the-build-context: ../ and a leading slash of a source mean nothing, nor does a
+        // trailing one
         ("COPY ../../a.txt /", &["f644 a.txt = A"]),
         ("COPY /a.txt /", &["f644 a.txt = A"]),
-        // A directory stands for its contents; what is made for it is 0755.
+        ("COPY dir/sub/ /d", &["d755 d", "f644 d/y = Y"]),
+        ("COPY dir/../a.txt /x", &["f644 x = A"]),
+        ("COPY ./dir/./sub/. /d", &["d755 d", "f644 d/y = Y"]),
+        // copying-from-the-build-context: of a directory the contents are copied, merged with what is there,
+        // file by file; files: what is made on the way is 0755
         (
             "COPY dir /d",
             &["d755 d", "d700 d/sub", "f644 d/sub/y = Y", "f644 d/x = X"],
@@ -57,7 +80,11 @@ fn destinations_follow_the_reference() {
             "COPY dir other /d/",
             &["d755 d", "d700 d/sub", "f644 d/sub/y = Y", "f644 d/x = X2"],
         ),
-        // Wildcards.
+        (
+            "COPY a.txt dir/sub /d/",
+            &["d755 d", "f644 d/a.txt = A", "f644 d/y = Y"],
+        ),
+        // pattern-matching: Go's filepath.Match; files: a pattern that nothing matches copies nothing
         (
             "COPY *.txt /d/",
             &[
@@ -78,16 +105,16 @@ fn destinations_follow_the_reference() {
             "COPY [\"a.txt\", \"/with space/\"]",
             &["d755 with space", "f644 with space/a.txt = A"],
         ),
-        // A link as source is followed, one inside a directory is kept.
+        // files: a link as source is followed, one inside a directory is kept
         ("COPY link /d/", &["d755 d", "f644 d/link = A"]),
         (
             "COPY dirlink /d/",
             &["d755 d", "d700 d/sub", "f644 d/sub/y = Y", "f644 d/x = X"],
         ),
-        // Several files of one name: the last one stays. A star is one part, however many there are.
+        // files: of several files of one name the last one stays; a star is one part, however many there are
         ("COPY deep/*/f.txt /d", &["f644 d = F2"]),
         ("COPY **/f.txt **/x /d/", &["d755 d", "f644 d/x = X2"]),
-        // Modes and owners.
+        // copy---chmod: octal or symbolic; copy---chown: names or numbers, a lone user's number is the group's too
         ("COPY --chmod=600 a.txt /x", &["f600 x = A"]),
         (
             "COPY --chmod=u=rwx,go= dir /d",
@@ -98,11 +125,18 @@ fn destinations_follow_the_reference() {
             "COPY --chown=5:6 dir/sub /p/d",
             &["d755 5:6 p", "d755 5:6 p/d", "f644 5:6 p/d/y = Y"],
         ),
-        // Names that the image does not know are root's.
-        ("COPY --chown=who:what a.txt /x", &["f644 x = A"]),
-        ("COPY --chown=5:what a.txt /x", &["f644 5:5 x = A"]),
+        // files: names that the image does not know are root's
+        (
+            "COPY b.txt /b\nCOPY --chown=who:what a.txt /x",
+            &["f644 b = B", "f644 x = A"],
+        ),
+        (
+            "COPY b.txt /b\nCOPY --chown=5:what a.txt /x",
+            &["f644 b = B", "f644 5:5 x = A"],
+        ),
         ("COPY --chown=7 a.txt /x", &["f644 7:7 x = A"]),
-        // Existing directories and links inside the image.
+        // destination: an existing directory takes the file, slash or not; files: links on the way and at the end
+        // are followed inside the image
         (
             "COPY dir /d\nCOPY a.txt /d",
             &[
@@ -131,12 +165,12 @@ fn destinations_follow_the_reference() {
             "RUN link ../../../x /l\nCOPY a.txt /l",
             &["l l -> ../../../x", "f644 x = A"],
         ),
-        // A file replaces a link below the destination.
+        // files: below the destination a file replaces a link
         (
             "RUN link /etc/passwd /d/x\nCOPY dir /d",
             &["d755 d", "d700 d/sub", "f644 d/sub/y = Y", "f644 d/x = X"],
         ),
-        // --exclude, --parents, --link.
+        // copy---exclude, copy---parents (with the pivot /./), copy---link
         (
             "COPY --exclude=*.txt --exclude=deep --exclude=**/x . /d",
             &[
@@ -167,7 +201,7 @@ fn destinations_follow_the_reference() {
             "COPY --parents deep/./one/f.txt /d/",
             &["d755 d", "d755 d/one", "f644 d/one/f.txt = F1"],
         ),
-        // A directory that exists takes the source's mode.
+        // files: a directory that exists takes the source's mode
         (
             "RUN write /d/dir/sub/keep K\nCOPY --parents dir/sub/y /d/",
             &[

@@ -9,6 +9,8 @@ mod config;
 mod environment;
 mod history;
 mod named;
+#[cfg(test)]
+mod refusals;
 mod run;
 mod stage;
 mod stages;

@@ -41,6 +41,8 @@ pub(super) struct StageState {
     history_bytes: u64,
     /// `CMD` was seen in this stage, so `ENTRYPOINT` does not reset it.
     pub(super) cmd_is_own: bool,
+    /// No layer is there yet, so no `/etc/passwd` either.
+    is_empty: bool,
 }
 
 /// The text that spans point into.
@@ -62,6 +64,7 @@ impl StageState {
     pub(super) fn new(mut config: ImageConfig) -> Self {
         let env = std::mem::take(&mut config.config.env);
         Self {
+            is_empty: config.rootfs.diff_ids.is_empty(),
             config,
             env: env.into_iter().collect(),
             places: RedBlackTreeMapSync::new_sync(),
@@ -169,6 +172,8 @@ impl StageState {
         if let Some(text) = &text {
             self.count_history(text, &place, instruction.keyword.span)?;
         }
+        self.check_names(&action, instruction, &place)?;
+        self.is_empty &= matches!(action, Action::Config);
         steps.push(Step {
             text: instruction.code.clone(),
             line: trigger.is_none().then_some(instruction.line),
@@ -178,6 +183,36 @@ impl StageState {
             action,
         });
         Ok(true)
+    }
+
+    /// Names of owners can be looked up only in an image that has something in it.
+    fn check_names(
+        &self,
+        action: &Action,
+        instruction: &Instruction,
+        place: &Place<'_>,
+    ) -> Result<()> {
+        let owner = match action {
+            Action::Copy(step) => step.chown.as_ref(),
+            Action::Workdir(step) => step.owner.as_ref(),
+            Action::Run(_) | Action::Config => None,
+        };
+        let Some(owner) = owner.filter(|owner| self.is_empty && owner.has_names()) else {
+            return Ok(());
+        };
+        let flag = instruction.flags.iter().find(|flag| *flag.name == "chown");
+        let span = flag.map_or(instruction.span, |flag| flag.span);
+        let name = [Some(&owner.user), owner.group.as_ref()];
+        let name = name.into_iter().flatten().find_map(|who| match who {
+            NameOrId::Name(name) => Some(name.as_str()),
+            NameOrId::Id(_) => None,
+        });
+        let message = format!(
+            "invalid user {:?}: there is nothing in the image yet to look it up in",
+            name.unwrap_or_default()
+        );
+        let hint = "give a number, or first copy an /etc/passwd and /etc/group";
+        Err(place.refuse(Diagnostic::error(span, message).hint(hint)))
     }
 
     /// What an instruction does, and its history text.

@@ -2,7 +2,7 @@
 
 use super::checksum;
 use super::stage::{Words, parse_chown};
-use super::{Chmod, Chown, CopySource, CopyStep, FileSource, NameOrId};
+use super::{Chmod, Chown, CopySource, CopyStep, FileSource};
 use crate::chmod::Symbolic;
 use crate::parse::{Add, Copy, Diagnostic, InlineFile, Transfer, Word};
 use crate::path::absolute_from;
@@ -176,7 +176,6 @@ fn flags(
         if !owner.is_empty() {
             text.push_str(&format!(" --chown={owner}"));
             chown = Some(parse_chown(&owner));
-            check_owner(chown.as_ref(), word, words)?;
         }
     }
     let mut chmod = None;
@@ -192,20 +191,6 @@ fn flags(
         })?;
     }
     Ok((chown, chmod))
-}
-
-/// The largest number means "leave it" to the kernel, so no file can belong to it.
-fn check_owner(chown: Option<&Chown>, word: &Word, words: &Words<'_>) -> Result<()> {
-    let nobody = |who: &NameOrId| matches!(who, NameOrId::Id(u32::MAX));
-    match chown {
-        Some(chown) if nobody(&chown.user) || chown.group.as_ref().is_some_and(nobody) => {
-            let diagnostic =
-                Diagnostic::error(word.span, format!("invalid user index: {}", u32::MAX))
-                    .expected("at most 4294967294");
-            Err(words.place.refuse(diagnostic))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The file that a here-document becomes: its name cleaned of `.` and `..`, which must leave one part.

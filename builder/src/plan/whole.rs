@@ -85,7 +85,7 @@ impl Planner<'_> {
         let mut found = Vec::new();
         let mut needs: Vec<Vec<Need>> = Vec::new();
         for stage in &self.stages {
-            found.extend(self.check_stage(stage).err());
+            found.extend(self.check_stage(stage));
             let mut own = Vec::new();
             for word in sources(stage) {
                 match self.stage_of(&word) {
@@ -114,16 +114,17 @@ impl Planner<'_> {
         }))
     }
 
-    fn check_stage(&self, stage: &Stage<'_>) -> Result<(), Diagnostic> {
-        let base = self.base_name(stage)?;
-        self.stage_platform(stage)?;
-        check_name(stage)?;
-        if resolve_base(&self.stages, stage.index, &base) == StageRef::Image {
-            let span = stage.from.image.span;
-            self.check_image(&base, span, stage.index)
-                .map_or(Ok(()), Err)?;
+    /// All that is wrong with one `FROM`.
+    fn check_stage(&self, stage: &Stage<'_>) -> Vec<Diagnostic> {
+        let mut found: Vec<Diagnostic> = self.stage_platform(stage).err().into_iter().collect();
+        match self.base_name(stage) {
+            Ok(base) if resolve_base(&self.stages, stage.index, &base) == StageRef::Image => {
+                found.extend(self.check_image(&base, stage.from.image.span, stage.index));
+            }
+            base => found.extend(base.err()),
         }
-        Ok(())
+        found.extend(check_name(stage).err());
+        found
     }
 
     /// The expanded name of what a stage is built on.
