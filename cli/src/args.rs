@@ -174,7 +174,7 @@ pub(crate) struct BuildArgs {
     /// Set a build argument; without a value it is taken from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
-    /// Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=` and an archive, http(s) or git address
+    /// Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=oci-layout://DIR[:TAG][@DIGEST]`, `NAME=` and an archive, http(s) or git address
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(crate) build_contexts: Vec<String>,
     /// Add a label

@@ -16,12 +16,15 @@ pub(crate) const REGISTER: &[(&str, &str)] = &[
     ),
     (
         "SOURCE_DATE_EPOCH",
-        "seconds since 1970 that times in new layers and configs are clamped to",
+        "seconds since 1970 that times in new layers and configs are clamped to; the build argument of this name, where that is not given",
     ),
     ("CONTAINERS_REGISTRIES_CONF", "path of registries.conf"),
     ("REGISTRY_AUTH_FILE", "path of the credentials file"),
     ("DOCKER_CONFIG", "directory of Docker's config.json"),
-    ("HOME", "where the user's configuration and data are"),
+    (
+        "HOME",
+        "where the user's configuration and data are, and `.ssh/known_hosts`",
+    ),
     ("XDG_CONFIG_HOME", "where the user's configuration is"),
     ("XDG_DATA_HOME", "where the user's data is"),
     ("XDG_RUNTIME_DIR", "where short-lived credentials are"),
@@ -41,7 +44,10 @@ pub(crate) const REGISTER: &[(&str, &str)] = &[
         "NO_PROXY",
         "hosts that need no proxy; also passed to RUN steps",
     ),
-    ("SSH_AUTH_SOCK", "agent socket behind `--ssh default`"),
+    (
+        "SSH_AUTH_SOCK",
+        "agent socket behind `--ssh default`, and for contexts that are repositories over ssh",
+    ),
     ("NO_COLOR", "no colours, whatever its value"),
     ("TERM", "passed to containers that have a terminal"),
     (

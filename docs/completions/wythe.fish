@@ -55,7 +55,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -s t -l tag -d 'Name 
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s o -l output -d 'Also write the result: `type=oci|docker|tar|local,dest=PATH`, `type=registry`, `type=oci,tar=false,dest=DIR`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l target -d 'Stop at this stage, by name or index' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l build-arg -d 'Set a build argument; without a value it is taken from the environment' -r
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l build-context -d 'Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=` and an archive, http(s) or git address' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l build-context -d 'Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=oci-layout://DIR[:TAG][@DIGEST]`, `NAME=` and an archive, http(s) or git address' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l label -d 'Add a label' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l annotation -d 'Add an annotation to the manifest' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l platform -d 'Build for this platform' -r
