@@ -79,7 +79,7 @@ impl<'a> Repositories<'a> {
                 let found = self
                     .remote(place)?
                     .find_commit(&self.ask(place)?, cancel)
-                    .map_err(failed(place))?;
+                    .map_err(failed(place, cancel))?;
                 lock(&self.commits).insert(key, found.clone());
                 found
             }
@@ -119,7 +119,7 @@ impl<'a> Repositories<'a> {
         let done = self
             .remote(place)?
             .checkout(&wanted, &into, cancel)
-            .map_err(failed(place))?;
+            .map_err(failed(place, cancel))?;
         let checkout = Arc::new(Checkout {
             scratch,
             committed: done.committed,
@@ -184,10 +184,15 @@ impl<'a> Repositories<'a> {
     }
 }
 
-fn failed(place: &GitPlace) -> impl Fn(BoxError) -> Error {
-    move |source| Error::Remote {
-        url: place.repository.to_string(),
-        source,
+fn failed<'e>(place: &'e GitPlace, cancel: &'e Cancel) -> impl Fn(BoxError) -> Error + 'e {
+    move |source| {
+        if cancel.is_cancelled() {
+            return Error::Cancelled;
+        }
+        Error::Remote {
+            url: place.repository.to_string(),
+            source,
+        }
     }
 }
 

@@ -379,3 +379,26 @@ fn secrets_belong_to_a_host_and_are_not_printed() {
     assert!(!printed.contains("pass"), "{printed}");
     assert_eq!(place.repository.address(), "https://x.example/a.git");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_address_panics_and_none_gets_past_the_rules(
+        text in "(git://|ssh://|https?://|g@h:|)[ -~]{0,40}(\\.git|)(\\?[a-z=&%0-9;+-]{0,30}|)(#[ -~]{0,20}|)"
+    ) {
+        if let Ok(Some(place)) = GitPlace::parse(&text) {
+            let address = place.repository.address();
+            proptest::prop_assert!(!address.contains(char::is_control));
+            if let Some(name) = &place.name {
+                proptest::prop_assert!(!name.starts_with('-') && !name.contains(".."));
+            }
+            let inner = place.inner_directory().unwrap_or_default();
+            proptest::prop_assert!(inner.split('/').all(|part| part != ".."));
+            let _ = (place.known_commit(), place.repository.authorization(|_| None));
+            // What is shown of it is understood again, to the same place.
+            if place.repository.is_ssh() || !text.contains('@') {
+                let again = GitPlace::parse(&address).unwrap();
+                proptest::prop_assert_eq!(again.map(|a| a.repository), Some(place.repository));
+            }
+        }
+    }
+}

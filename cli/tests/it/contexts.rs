@@ -344,4 +344,10 @@ fn added_files_are_fetched_once_and_a_checksum_asks_nobody() {
     sandbox.file("token", "hunter2\n");
     let secret = "id=HTTP_AUTH_TOKEN_127.0.0.1,src=token";
     assert_eq!(files(&sandbox, &["--secret", secret, "context"]), ["p p"]);
+    // The same opens a context.
+    sandbox.file("web/private", "FROM scratch\nLABEL a=b\n");
+    let url = web.url("private");
+    let (_, log) = sandbox.fails(["build", &url]);
+    assert!(log.contains("401"), "{log}");
+    sandbox.ok(["build", "-q", "--secret", secret, &url]);
 }

@@ -250,3 +250,28 @@ fn peer_an_address_is_no_option_no_helper_and_no_file() {
     assert_eq!(files(&sandbox, &["context"]), ["f x"]);
     assert_eq!(picture(&host), before);
 }
+
+#[test]
+fn peer_a_server_that_says_nothing_does_not_outlive_an_interrupt() {
+    if !programs_here(&["git"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/x", listener.local_addr().unwrap());
+    sandbox.file("context/Dockerfile", format!("FROM scratch\nADD {url} /\n"));
+    for place in ["context", &url] {
+        let mut command = sandbox.wythe(["build", place]);
+        let mut build = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        // It has come, and gets no answer.
+        let (mut stream, _) = listener.accept().unwrap();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(build.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(!build.wait().unwrap().success());
+        // git and its helpers are gone too: nobody holds the other end.
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+            .unwrap();
+        std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+    }
+}
