@@ -11,17 +11,6 @@ use super::stage::{StageResult, write_layer};
 use crate::plan::{Action, Base, Origin, PlannedStage};
 use crate::{BuildResult, Result, StepReport};
 
-/// Fields of a base's config that tell of the base alone: its container, its build, its cache.
-const NOT_INHERITED: [&str; 7] = [
-    "id",
-    "parent",
-    "container",
-    "container_config",
-    "docker_version",
-    "moby.buildkit.buildinfo.v1",
-    "moby.buildkit.cache.v0",
-];
-
 /// Stores the target as an image and tags it.
 pub(super) fn image(session: &Session<'_>, stages: &[StageResult]) -> Result<BuildResult> {
     let target = session.plan.target;
@@ -71,9 +60,7 @@ fn final_config(
     let mut config = stage.config.clone();
     config.config.env = stage.env.iter().cloned().collect();
     let created = rfc3339(session.clamp.seconds);
-    config
-        .extra
-        .retain(|name, _| !NOT_INHERITED.contains(&name.as_str()));
+    drop_foreign(&mut config);
     if session.request.platform_is_given {
         set_platform(&mut config, &session.request.platform);
     }
@@ -82,6 +69,20 @@ fn final_config(
     config.config.labels.extend(labels);
     (config.history, config.rootfs.diff_ids) = steps(session, stages, &created);
     config
+}
+
+/// A new image has what a Dockerfile can say, as with BuildKit. What else a base's config holds tells
+/// of the base alone: its container, its build, its cache, its size.
+fn drop_foreign(config: &mut ImageConfig) {
+    config.extra.clear();
+    config.config.extra.clear();
+    config.config.stop_timeout = None;
+    if let Some(check) = &mut config.config.healthcheck {
+        check.extra.clear();
+    }
+    if config.variant.as_deref() == Some("") {
+        config.variant = None;
+    }
 }
 
 /// What was asked for, also where the final stage is one of another platform. Of a base of the same
@@ -117,6 +118,9 @@ fn steps(
             Some(Base::Stage(below)) => way.push(*below),
             Some(Base::Image(image)) => {
                 history.clone_from(&image.config.history);
+                for entry in &mut history {
+                    entry.extra.clear();
+                }
                 layers.clone_from(&image.config.rootfs.diff_ids);
                 complete(&mut history, &layers, created);
                 break;

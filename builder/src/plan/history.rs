@@ -48,14 +48,24 @@ fn quote(text: &str) -> String {
             '\u{8}' => quoted.push_str("\\b"),
             '\u{b}' => quoted.push_str("\\v"),
             '\u{c}' => quoted.push_str("\\f"),
-            control if control.is_control() => {
+            control if control.is_ascii_control() => {
                 quoted.push_str(&format!("\\x{:02x}", u32::from(control)));
             }
-            plain => quoted.push(plain),
+            plain if is_printed(plain) => quoted.push(plain),
+            other if u32::from(other) > 0xffff => {
+                quoted.push_str(&format!("\\U{:08x}", u32::from(other)));
+            }
+            other => quoted.push_str(&format!("\\u{:04x}", u32::from(other))),
         }
     }
     quoted.push('"');
     quoted
+}
+
+/// Whether Go prints a character as it is: letters, marks, numbers, punctuation and symbols. Rust has
+/// the same table behind `escape_debug`, which escapes marks only where they stand first.
+fn is_printed(char: char) -> bool {
+    char == '\'' || format!("a{char}").escape_debug().nth(1) == Some(char)
 }
 
 /// Go's `%v` of a list: `[a b]`.
@@ -122,7 +132,15 @@ mod tests {
         ];
         assert_eq!(run(&args, &build_args), "RUN |2 A=1 B= /bin/sh -c make all");
         assert_eq!(quoted(&args), r#"["/bin/sh" "-c" "make all"]"#);
-        assert_eq!(quote("a\"\\\n\u{1}é"), r#""a\"\\\n\x01é""#);
+        assert_eq!(quote("a\"\\\n\u{1}é'"), r#""a\"\\\n\x01é'""#);
+        let rows = [
+            ("e\u{301}x ü日🎉", "e\u{301}x ü日🎉"),
+            ("\u{80}\u{a0}\u{200b}\u{feff}", r"\u0080\u00a0\u200b\ufeff"),
+            ("\u{e0001}\u{7f}", r"\U000e0001\x7f"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(quote(text), format!("\"{expected}\""));
+        }
         assert_eq!(listed(&args), "[/bin/sh -c make all]");
         for (nanoseconds, text) in [
             (0, "0s"),
