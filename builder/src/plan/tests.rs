@@ -77,3 +77,90 @@ fn ten_thousand_stages_and_variables_are_planned() {
     assert_eq!(last.env.get(4).map(String::as_str), Some("v3=x"));
     assert_eq!(plan.stages[2].env.len(), 3);
 }
+
+/// A mount in short: kind, where, and what else decides it.
+fn mount_text(mount: &StepMount) -> String {
+    match mount {
+        StepMount::Bind {
+            source,
+            target,
+            writable,
+            ..
+        } => format!("bind {source} {target} {writable}"),
+        StepMount::Cache {
+            id,
+            target,
+            source,
+            made,
+            ..
+        } => {
+            let made = made.map_or("-".to_owned(), |made| {
+                format!("{:o} {}:{}", made.mode, made.uid, made.gid)
+            });
+            format!("cache {id} {target} {source} {made}")
+        }
+        StepMount::Tmpfs {
+            target, writable, ..
+        } => format!("tmpfs {target} {writable}"),
+        StepMount::Secret {
+            id,
+            target,
+            env,
+            mode,
+            ..
+        } => {
+            let target = target.as_deref().unwrap_or("-");
+            let env = env.as_deref().unwrap_or("-");
+            format!("secret {id} {target} {env} {mode:o}")
+        }
+        StepMount::Ssh {
+            id, target, mode, ..
+        } => {
+            format!("ssh {id} {target} {mode:o}")
+        }
+    }
+}
+
+/// Reference, §RUN --mount; where it is silent, as BuildKit does.
+#[test]
+fn mounts_get_their_defaults_places_and_order() {
+    for (flags, expected) in [
+        ("target=/a", "bind / /a false"),
+        ("target=a/../b", "bind / /w/b false"),
+        ("source=s", "bind /s /w false"),
+        ("source=../s/.,target=/a,rw", "bind /s /a true"),
+        ("type=tmpfs,target=/t", "tmpfs /t true"),
+        ("type=tmpfs,target=/t,ro", "tmpfs /t false"),
+        ("type=cache,target=/c/", "cache /c /c / -"),
+        ("type=cache,target=c", "cache c /w/c / -"),
+        ("type=cache,target=./c/../d", "cache d /w/d / -"),
+        ("type=cache,target=/c,id=x,mode=700", "cache x /c / 700 0:0"),
+        ("type=cache,target=/c,uid=7", "cache /c /c / 755 7:0"),
+        ("type=secret,id=s", "secret s /run/secrets/s - 400"),
+        ("type=secret,id=a/b", "secret a/b /run/secrets/b - 400"),
+        ("type=secret,src=s", "secret s /run/secrets/s - 400"),
+        ("type=secret,target=/x/y", "secret y /x/y - 400"),
+        ("type=secret,id=s,target=y", "secret s /w/y - 400"),
+        ("type=secret,id=s,env=E", "secret s - E 400"),
+        (
+            "type=secret,id=s,env=E,target=/y,mode=0644",
+            "secret s /y E 644",
+        ),
+        ("type=ssh", "ssh default /run/buildkit/ssh_agent.0 600"),
+        (
+            "type=secret,id=s --mount=type=ssh --mount=target=/m/in --mount=type=ssh,id=b --mount=target=/m",
+            "bind / /m false, bind / /m/in false, secret s /run/secrets/s - 400, \
+             ssh default /run/buildkit/ssh_agent.0 600, ssh b /run/buildkit/ssh_agent.1 600",
+        ),
+    ] {
+        let plan = planned(&format!(
+            "FROM scratch\nWORKDIR /w\nRUN --mount={flags} true\n"
+        ));
+        let plan = plan.unwrap();
+        let Action::Run(run) = &plan.stages[plan.target].steps[1].action else {
+            panic!("{flags}");
+        };
+        let mounts: Vec<String> = run.mounts.iter().map(mount_text).collect();
+        assert_eq!(mounts.join(", "), expected, "{flags}");
+    }
+}
