@@ -213,7 +213,7 @@ pub enum Error {
         id: String,
     },
     /// A build argument that means something to the builder has a value that means nothing.
-    #[error("--build-arg {name}={value} cannot be used: {reason}")]
+    #[error("--build-arg {name}={value}: {reason}")]
     BuildArgument {
         /// Its name.
         name: &'static str,

@@ -156,7 +156,8 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
             Severity::Error => Level::ERROR,
         };
-        let message = wrapped(&self.message, WIDTH - "warning: ".len());
+        let lead = "warning[]: ".len() + self.rule.map_or(0, str::len);
+        let message = wrapped(&self.message, WIDTH - lead);
         let title = level.primary_title(message);
         let title = match self.rule {
             Some(rule) => title.id(rule),

@@ -185,6 +185,8 @@ struct Draft {
     mount: Mount,
     read_only: Option<bool>,
     sharing: Option<CacheSharing>,
+    /// `type` was given already.
+    typed: bool,
 }
 
 impl Draft {
@@ -207,6 +209,7 @@ impl Draft {
             },
             read_only: None,
             sharing: None,
+            typed: false,
         }
     }
 
@@ -229,6 +232,7 @@ impl Draft {
         let mount = &mut self.mount;
         match key {
             "type" => {
+                self.typed = true;
                 mount.kind = choice(&MountType::ALL, &value)
                     .ok_or_else(|| unsupported(field, "mount type", &value, &MountType::ALL))?;
             }
@@ -305,7 +309,7 @@ impl Draft {
             field.span,
             format!("unexpected key '{key}' for mount type '{kind}'"),
         );
-        if self.mount.kind == MountType::Bind {
+        if self.mount.kind == MountType::Bind && !self.typed {
             return diagnostic.note("fields are read in order: type= has to come first, and without it the type is bind");
         }
         diagnostic
@@ -317,6 +321,7 @@ impl Draft {
             mut mount,
             read_only,
             sharing,
+            typed: _,
         } = self;
         let error = |message: String| Err(Diagnostic::error(place, message));
         let kind = mount.kind;

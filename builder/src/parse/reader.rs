@@ -154,11 +154,13 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> 
 fn check_order(instructions: &[Instruction], text: &str, errors: &mut Vec<Diagnostic>) {
     let end = Span::new(text.len(), text.len());
     if text.is_empty() {
-        errors.push(Diagnostic::error(end, "the Dockerfile cannot be empty"));
+        let empty = Diagnostic::error(end, "the Dockerfile cannot be empty");
+        errors.push(empty.hint("begin with FROM and an image, or FROM scratch"));
         return;
     }
     let Some(first) = instructions.first() else {
-        errors.push(Diagnostic::error(end, "file with no instructions"));
+        let nothing = Diagnostic::error(end, "file with no instructions");
+        errors.push(nothing.hint("begin with FROM and an image, or FROM scratch"));
         return;
     };
     let is_from = |instruction: &&Instruction| matches!(instruction.kind, InstructionKind::From(_));

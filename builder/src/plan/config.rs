@@ -10,7 +10,7 @@ use crate::Result;
 use crate::parse::suggest::near;
 use crate::parse::{
     CommandLine, Diagnostic, Healthcheck, HealthcheckCommand, Instruction, InstructionKind, Pair,
-    PortSpec, Word,
+    PortError, PortSpec, Word,
 };
 
 /// Most ports of one `EXPOSE`: all there are, for four protocols.
@@ -102,6 +102,16 @@ fn stop_signal(state: &mut StageState, word: &Word, words: &Words<'_>) -> Result
     Ok(text)
 }
 
+fn bad_port(word: &Word, error: &PortError) -> Diagnostic {
+    let diagnostic = Diagnostic::error(word.span, error.to_string());
+    match error {
+        PortError::Protocol { protocol, .. } => {
+            diagnostic.did_you_mean(near(protocol, ["tcp", "udp", "sctp"]))
+        }
+        _ => diagnostic.expected("such as 80, 8000-8010 or 53/udp"),
+    }
+}
+
 fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<String> {
     // The history has them in the order of the words as they are written.
     let mut list: Vec<&Word> = list.iter().collect();
@@ -110,7 +120,7 @@ fn expose(state: &mut StageState, list: &[Word], words: &Words<'_>) -> Result<St
     for word in list {
         for spec in words.expand_many(word)? {
             let spec = PortSpec::parse(&spec)
-                .map_err(|error| words.place.error(word.span, error.to_string()))?;
+                .map_err(|error| words.place.refuse(bad_port(word, &error)))?;
             ports.extend(spec.exposed());
             if ports.len() > MAX_PORTS {
                 let message = format!("EXPOSE with more than {MAX_PORTS} ports");

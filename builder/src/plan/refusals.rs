@@ -77,9 +77,9 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("COPY --chown=0:staff a /", "2:6: invalid user \"staff\": there is nothing in the image yet to look it up in (give a number, or first copy an /etc/passwd and /etc/group)", "copy---chown: names are looked up in the image"),
     ("USER me
 WORKDIR /w", "3:1: invalid user \"me\": there is nothing in the image yet to look it up in (give a number, or first copy an /etc/passwd and /etc/group)", "plan: WORKDIR belongs to the user"),
-    ("COPY https://x.example/a /", "2:6: source can't be a URL for COPY", "add-source: addresses are for ADD"),
-    ("COPY https://x.example/a.git /", "2:6: source can't be a git ref for COPY", "add-source: repositories are for ADD"),
-    ("COPY git@x.example:a/b /", "2:6: source can't be a git ref for COPY", "add-source: repositories are for ADD"),
+    ("COPY https://x.example/a /", "2:6: source can't be a URL for COPY (ADD takes addresses)", "add-source: addresses are for ADD"),
+    ("COPY https://x.example/a.git /", "2:6: source can't be a git ref for COPY (ADD takes addresses)", "add-source: repositories are for ADD"),
+    ("COPY git@x.example:a/b /", "2:6: source can't be a git ref for COPY (ADD takes addresses)", "add-source: repositories are for ADD"),
     ("COPY <<a/b /x/\nc\na/b", "2:6: \"a/b\" cannot be the name of a file (the word after << is the name; put folders into the destination)", "here-documents: the delimiter is the file's name"),
     ("COPY <<. /x/\nc\n.", "2:6: \".\" cannot be the name of a file (the word after << is the name; put folders into the destination)", "here-documents: the delimiter is the file's name"),
     ("COPY <<E /x\n${none?}\nE", "2:6: none: is not allowed to be unset", "here-documents: variables in them are expanded"),
@@ -271,11 +271,11 @@ fn targets_are_stages() {
         ("", None),
         (
             "tow",
-            Some("target stage \"tow\" could not be found (did you mean two?)"),
+            Some("2:20: target stage \"tow\" could not be found (did you mean `two`?)"),
         ),
         (
             "one ",
-            Some("target stage \"one \" could not be found (did you mean one?)"),
+            Some("1:17: target stage \"one \" could not be found (did you mean `one`?)"),
         ),
         ("3", Some("target stage \"3\" could not be found")),
         ("-1", Some("target stage \"-1\" could not be found")),
@@ -329,21 +329,21 @@ fn build_arguments_are_looked_at() {
             "FROM scratch",
             "BUILDKIT_DOCKERFILE_CHECK",
             "skp=all",
-            "--build-arg BUILDKIT_DOCKERFILE_CHECK=skp=all cannot be used: invalid check option \"skp\"",
+            "--build-arg BUILDKIT_DOCKERFILE_CHECK=skp=all: invalid check option \"skp\"",
         ),
         ("FROM scratch", "BUILDKIT_MULTI_PLATFORM", "true", ""),
         (
             "FROM scratch",
             "BUILDKIT_MULTI_PLATFORM",
             "maybe",
-            "--build-arg BUILDKIT_MULTI_PLATFORM=maybe cannot be used: expected true or false",
+            "--build-arg BUILDKIT_MULTI_PLATFORM=maybe: expected true or false",
         ),
         ("FROM scratch", "BUILDKIT_DISABLE_FILEOP", "0", ""),
         (
             "FROM scratch",
             "BUILDKIT_DISABLE_FILEOP",
             "1",
-            "--build-arg BUILDKIT_DISABLE_FILEOP=1 cannot be used: files were copied in another way once; that is gone",
+            "--build-arg BUILDKIT_DISABLE_FILEOP=1: files were copied in another way once; that is gone",
         ),
     ] {
         // An argument that nothing declares is no variable of FROM.

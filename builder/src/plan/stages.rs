@@ -13,7 +13,7 @@ use super::{Base, BaseImage, BuildPlan, FileSource, PlannedStage};
 use crate::build::epoch;
 use crate::parse::{
     Diagnostic, Dockerfile, Expander, GlobalScope, InstructionKind, SourceText, Span, Stage,
-    StageRef, Stages, Word, find_target, near_stage, parse_trigger, resolve_base,
+    StageRef, Stages, Word, find_stage, find_target, near_stage, parse_trigger, resolve_base,
     resolve_copy_from, resolve_mount_from,
 };
 use crate::request::{BuildRequest, CachePolicy, NamedContext};
@@ -88,9 +88,21 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn target(&self) -> Result<usize> {
         find_target(&self.stages, self.request.target.as_deref()).map_err(|error| {
+            // Beside the stage that was meant, else the one that would be built without a target.
+            let meant = error.near.as_deref();
+            let meant = meant.and_then(|name| find_stage(&self.stages, name));
+            let named = meant.and_then(|stage| stage.from.name.as_ref());
             let last = self.stages.last().map(|stage| stage.instruction.span);
-            let diagnostic = Diagnostic::error(last.unwrap_or_default(), error.to_string());
-            Error::at(&self.file.source, diagnostic)
+            let span = named.map(|name| name.span).or(last);
+            let message = format!("target stage {:?} could not be found", error.name);
+            let diagnostic = Diagnostic::error(span.unwrap_or_default(), message);
+            let names: Vec<&str> = self.stages.iter().filter_map(Stage::name).collect();
+            let diagnostic = match (&error.near, names.as_slice()) {
+                (None, []) => diagnostic.note("no stage of this file has a name"),
+                (None, names) => diagnostic.note(format!("stages are {}", names.join(", "))),
+                (Some(_), _) => diagnostic,
+            };
+            Error::at(&self.file.source, diagnostic.did_you_mean(error.near))
         })
     }
 

@@ -214,11 +214,15 @@ fn source(
     words: &Words<'_>,
 ) -> Result<CopySource> {
     let refuse = |message: &str| Err(words.place.error(span, message));
+    let refuse_copy = |message: &str| {
+        let diagnostic = Diagnostic::error(span, message);
+        Err(words.place.refuse(diagnostic.hint("ADD takes addresses")))
+    };
     let git = GitPlace::parse(&path).map_err(|error| words.place.error(span, error.to_string()))?;
     let is_http = path.starts_with("http://") || path.starts_with("https://");
     match (git, remote) {
-        (Some(_), Remote::Refused) => refuse("source can't be a git ref for COPY"),
-        (None, Remote::Refused) if is_http => refuse("source can't be a URL for COPY"),
+        (Some(_), Remote::Refused) => refuse_copy("source can't be a git ref for COPY"),
+        (None, Remote::Refused) if is_http => refuse_copy("source can't be a URL for COPY"),
         (Some(mut place), Remote::Allowed { keep_git_dir, .. }) => {
             match (place.keep_git_dir, keep_git_dir) {
                 (Some(own), Some(flag)) if own != flag => {

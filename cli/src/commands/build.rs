@@ -115,6 +115,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     if args.check || args.call.is_some() {
         return super::check::run(settings, &request, args);
     }
+    super::check::enforce(&request)?;
     let progress = if args.quiet {
         Progress::Quiet
     } else {

@@ -1,13 +1,13 @@
 //! `wythe build --check` and `--call`: questions about a Dockerfile; nothing is built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use wythe_builder::BuildRequest;
 use wythe_builder::ignore::IgnoreRules;
-use wythe_builder::parse::{self, Dockerfile, Style, lint};
+use wythe_builder::parse::{self, Dockerfile, Expander, GlobalScope, Style, lint};
 use wythe_layers::spec::Platform;
 
 use crate::args::{BuildArgs, Format};
@@ -43,12 +43,63 @@ pub(crate) fn run(
     }
 }
 
-fn check(
+/// What `# check=error=true` (or the build argument of its kind) asks of a build: that no rule has
+/// anything to say about the stages that it needs.
+pub(crate) fn enforce(request: &BuildRequest) -> anyhow::Result<()> {
+    // What does not parse or plan is told by the build itself.
+    let Ok(dockerfile) = parse::parse(&request.dockerfile.bytes, &request.dockerfile.name) else {
+        return Ok(());
+    };
+    let Ok(options) = options(&dockerfile, request) else {
+        return Ok(());
+    };
+    if !options.error {
+        return Ok(());
+    }
+    let stages = dockerfile.stages();
+    let defaults = platform_arguments(request);
+    let expander = Expander::new(dockerfile.directives.escape);
+    let scope = GlobalScope::evaluate(&dockerfile, &defaults, &request.build_args, &expander);
+    let target = parse::find_target(&stages, request.target.as_deref());
+    let (Ok(scope), Ok(target)) = (scope, target) else {
+        return Ok(());
+    };
+    let Ok(needed) = parse::reachable(&stages, target, &scope, &expander) else {
+        return Ok(());
+    };
+    let result = run_rules(&dockerfile, request, options, Some(&needed))?;
+    if result.warnings.is_empty() {
+        return Ok(());
+    }
+    for warning in &result.warnings {
+        // Standard error takes the colours out where they do not belong.
+        let text = warning
+            .diagnostic()
+            .render(&dockerfile.source, Style::Colour);
+        render::stderr_line(text.trim_end());
+    }
+    let rules: BTreeSet<&str> = result.warnings.iter().map(|one| one.rule.name).collect();
+    let rules: Vec<&str> = rules.into_iter().collect();
+    bail!("lint violation found for rules: {}", rules.join(", "));
+}
+
+/// The build argument counts instead of the file's directive.
+fn options(dockerfile: &Dockerfile, request: &BuildRequest) -> anyhow::Result<lint::LintOptions> {
+    let given = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
+    let written = dockerfile.directives.check.as_ref();
+    Ok(match (given, written) {
+        (Some(text), _) => lint::LintOptions::parse(text)?,
+        (None, Some(text)) => lint::LintOptions::parse(&text.value)?,
+        (None, None) => lint::LintOptions::default(),
+    })
+}
+
+fn run_rules(
     dockerfile: &Dockerfile,
     request: &BuildRequest,
-    format: Format,
-    style: Style,
-) -> anyhow::Result<ExitCode> {
+    options: lint::LintOptions,
+    stages: Option<&BTreeSet<usize>>,
+) -> anyhow::Result<lint::LintResult> {
     let ignore = request
         .ignore_file
         .as_ref()
@@ -56,19 +107,24 @@ fn check(
             IgnoreRules::parse(&file.bytes).with_context(|| format!("{} is not valid", file.name))
         })
         .transpose()?;
-    let options = match &dockerfile.directives.check {
-        Some(text) => lint::LintOptions::parse(&text.value)?,
-        None => lint::LintOptions::default(),
-    };
-    let result = lint::lint(&lint::LintInput {
+    Ok(lint::lint(&lint::LintInput {
         dockerfile,
         options,
         defaults: &platform_arguments(request),
         build_args: &request.build_args,
         ignore: ignore.as_ref(),
-        stages: None,
+        stages,
         base: &|_| None,
-    });
+    }))
+}
+
+fn check(
+    dockerfile: &Dockerfile,
+    request: &BuildRequest,
+    format: Format,
+    style: Style,
+) -> anyhow::Result<ExitCode> {
+    let result = run_rules(dockerfile, request, options(dockerfile, request)?, None)?;
     let report = lint::LintReport::new(&dockerfile.source, &result);
     match format {
         Format::Json => render::json(&report)?,

@@ -22,6 +22,7 @@ mod hostile;
 mod images;
 mod interrupt;
 mod login;
+mod mistakes;
 mod mounts;
 mod named_contexts;
 mod peers;

@@ -199,8 +199,8 @@ pub(super) const FORMS: &[(&str, &str)] = &[
 pub(super) const ERRORS: &[(&str, &str)] = &[
     // format: there are instructions, the first is FROM, or ARG before it; parser-directives: each once, at
     // the top; escape: one of two; check: skip, experimental, error
-    ("", "1:1: the Dockerfile cannot be empty"),
-    ("# only a comment", "1:17: file with no instructions"),
+    ("", "1:1: the Dockerfile cannot be empty (begin with FROM and an image, or FROM scratch)"),
+    ("# only a comment", "1:17: file with no instructions (begin with FROM and an image, or FROM scratch)"),
     ("ARG a", "1:1: dockerfile contains no stages to build (add a FROM)"),
     ("RUN x", "1:1: no build stage in current context"),
     ("ARG a\nRUN x\nFROM b", "2:1: no build stage in current context"),
@@ -212,7 +212,7 @@ pub(super) const ERRORS: &[(&str, &str)] = &[
     ("# check=error=x\nFROM b", "1:9: failed to parse check option \"error=x\": not a boolean"),
     ("# check=skip=a;error=true;x=y\nFROM b", "1:9: invalid check option \"x\""),
     ("# check=skip=a\n# check=skip=b\nFROM b", "2:1: only one check parser directive can be used"),
-    ("\n\n", "3:1: file with no instructions"),
+    ("\n\n", "3:1: file with no instructions (begin with FROM and an image, or FROM scratch)"),
     ("FROM a\n\\\n", "2:1: unknown instruction: "),
     // format: INSTRUCTION arguments, comments on lines of their own
     ("FROM a\nFRM b", "2:1: unknown instruction: FRM (did you mean `FROM`?)"),
