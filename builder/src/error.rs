@@ -117,6 +117,14 @@ pub enum Error {
         /// Where.
         directory: PathBuf,
     },
+    /// The Dockerfile that was asked for is not there.
+    #[error("there is no Dockerfile {}", path.display())]
+    MissingDockerfile {
+        /// Which.
+        path: PathBuf,
+        /// One that is there and looks like it.
+        meant: Option<PathBuf>,
+    },
     /// An input file is larger than any real one.
     #[error("{name} is larger than {max_bytes} bytes")]
     InputTooLarge {

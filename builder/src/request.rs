@@ -12,6 +12,7 @@ use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::stream::Compression;
 use wythe_layers::tree::RootDir;
 
+use crate::parse::suggest::near;
 use crate::path::clean_in_root;
 use crate::{Error, Network, Result};
 
@@ -138,10 +139,9 @@ impl BuildRequest {
                 })?,
         };
         let read = |path: &Path| InputFile::named(path, directory);
-        let dockerfile = read(&path)?.ok_or_else(|| Error::Io {
-            operation: "open",
+        let dockerfile = read(&path)?.ok_or_else(|| Error::MissingDockerfile {
+            meant: meant(&path, directory),
             path: path.clone(),
-            source: std::io::ErrorKind::NotFound.into(),
         })?;
         let mut own = path.into_os_string();
         own.push(".dockerignore");
@@ -180,6 +180,32 @@ pub fn context_name(text: &str) -> String {
     let name = reference.familiar();
     name.strip_suffix(":latest").unwrap_or(&name).to_owned()
 }
+
+/// The file that was meant by one that is not there: below the context, or of a name like it.
+fn meant(path: &Path, directory: &Path) -> Option<PathBuf> {
+    let below = directory.join(path);
+    if path.is_relative() && below.is_file() {
+        return Some(below);
+    }
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .ok()?
+        .take(MAX_NEAR_FILES)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    let near = near(
+        path.file_name()?.to_str()?,
+        names.iter().map(String::as_str),
+    )?;
+    Some(path.with_file_name(near))
+}
+
+/// In a folder with more files nobody remembers their names.
+const MAX_NEAR_FILES: usize = 10_000;
 
 /// In this order; the second as in BuildKit, which takes it for the first one where that is missing.
 const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];

@@ -59,7 +59,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         !pushes || !args.tags.is_empty(),
         "pushing needs a name: give --tag"
     );
-    let build_args = build_args(settings, args);
+    let build_args = build_args(settings, args)?;
     let mut place = Place::parse(&args.context)?;
     if let Place::Git(git) = &mut place
         && keeps_git_dir(&build_args)
@@ -335,7 +335,7 @@ pub(super) fn pairs(flag: &str, specs: &[String]) -> anyhow::Result<BTreeMap<Str
 }
 
 /// `--build-arg` in order; one without a value is the environment's, or nothing at all.
-fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String> {
+fn build_args(settings: &Settings, args: &BuildArgs) -> anyhow::Result<BTreeMap<String, String>> {
     let mut values = BTreeMap::new();
     for name in PROXY_VARIABLES {
         let lower = name.to_ascii_lowercase();
@@ -350,6 +350,10 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
         values.insert("SOURCE_DATE_EPOCH".to_owned(), epoch);
     }
     for spec in &args.build_args {
+        ensure!(
+            !spec.is_empty() && !spec.starts_with('='),
+            "--build-arg {spec:?} has no name: write NAME=VALUE"
+        );
         match spec.split_once('=') {
             Some((name, value)) => {
                 values.insert(name.to_owned(), value.to_owned());
@@ -361,7 +365,7 @@ fn build_args(settings: &Settings, args: &BuildArgs) -> BTreeMap<String, String>
             }
         }
     }
-    values
+    Ok(values)
 }
 
 /// `id=ID[,src=FILE|,env=NAME][,type=file|env]` (docker-build(1) §--secret).

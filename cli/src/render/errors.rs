@@ -120,7 +120,15 @@ impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::SourceMissing { hint, .. } => hint.clone(),
-            Self::NoDockerfile { .. } => Some("name it with --file".into()),
+            Self::NoDockerfile { .. } => Some(
+                "name it with --file, `-` being standard input; a first one may be as short as \
+                 `FROM debian`"
+                    .into(),
+            ),
+            Self::MissingDockerfile { meant, .. } => Some(match meant {
+                Some(meant) => format!("did you mean {}?", meant.display()),
+                None => "--file is relative to the current directory, not to the context".into(),
+            }),
             Self::MissingGrant { kind: "secret", id } => {
                 Some(format!("give it with --secret id={id},src=FILE"))
             }

@@ -84,12 +84,63 @@ fn wrong_flags_and_files_are_explained() {
     let (code, error) = sandbox.fails(["build", "no-such-folder"]);
     assert_eq!(code, 1);
     assert!(error.contains("no-such-folder"), "{error}");
-    let (_, error) = sandbox.fails(["build", "-f", "no-such-file", "."]);
-    assert!(error.contains("no-such-file"), "{error}");
     let (_, error) = sandbox.fails(["build", "-t", "Upper", "."]);
     assert!(error.contains("lower case"), "{error}");
     let (_, error) = sandbox.fails(["history", "nothing"]);
     assert!(error.contains("nothing"), "{error}");
+}
+
+#[test]
+fn a_dockerfile_that_is_not_there_is_looked_for() {
+    let sandbox = Sandbox::new();
+    sandbox.context("FROM scratch\n");
+    sandbox.file("context/app.Dockerfile", "FROM scratch\n");
+    std::fs::create_dir(sandbox.path("empty")).unwrap();
+    for (args, expected) in [
+        (
+            &["build", "empty"][..],
+            "error: no Dockerfile or Containerfile in empty\nhint: name it with --file, `-` being \
+             standard input; a first one may be as short as `FROM debian`\n",
+        ),
+        (
+            &["build", "-f", "no-such-file", "context"],
+            "error: there is no Dockerfile no-such-file\nhint: --file is relative to the current \
+             directory, not to the context\n",
+        ),
+        (
+            &["build", "-f", "app.Dockerfile", "context"],
+            "error: there is no Dockerfile app.Dockerfile\nhint: did you mean \
+             context/app.Dockerfile?\n",
+        ),
+        (
+            &["build", "-f", "context/ap.Dockerfile", "context"],
+            "error: there is no Dockerfile context/ap.Dockerfile\nhint: did you mean \
+             context/app.Dockerfile?\n",
+        ),
+        (
+            &["build", "--build-arg", "=x", "context"],
+            "error: --build-arg \"=x\" has no name: write NAME=VALUE\n",
+        ),
+    ] {
+        let (code, error) = sandbox.fails(args);
+        assert_eq!((code, error.as_str()), (1, expected), "{args:?}");
+    }
+    // Several are never merged.
+    let (code, error) = sandbox.fails(["build", "-f", "a", "-f", "b", "context"]);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("'--file <FILE>' cannot be used multiple times"),
+        "{error}"
+    );
+    // As BuildKit has it, the name may be in small letters.
+    std::fs::rename(
+        sandbox.path("context/Dockerfile"),
+        sandbox.path("context/dockerfile"),
+    )
+    .unwrap();
+    sandbox.file("context/dockerfile", "FROM scratch\nCOPY greet /\n");
+    sandbox.ok(["build", "-q", "context"]);
+    sandbox.ok(["build", "-q", "-f", "context/Dockerfile", "context"]);
 }
 
 #[test]
