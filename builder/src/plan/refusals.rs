@@ -53,7 +53,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("EXPOSE -80", "2:8: invalid containerPort: -80", "expose: a port"),
     ("EXPOSE 80-", "2:8: invalid containerPort: 80-", "plan: a range has two ends"),
     ("EXPOSE 90-80", "2:8: invalid containerPort: 90-80", "plan: a range goes up"),
-    ("EXPOSE 80/icmp", "2:8: invalid port: \"80/icmp\": invalid proto: icmp", "expose: tcp or udp"),
+    ("EXPOSE 80/icmp", "2:8: invalid port: \"80/icmp\": invalid proto: icmp (did you mean `tcp`?)", "expose: tcp or udp"),
     ("EXPOSE /tcp", "2:8: invalid port: \"/tcp\": no port specified", "expose: a port"),
     ("EXPOSE 80,90", "2:8: invalid containerPort: 80,90", "expose: words"),
     ("EXPOSE [\"80\"]", "2:8: invalid containerPort: [80]", "expose: words, no array"),
@@ -271,7 +271,7 @@ fn targets_are_stages() {
         ("", None),
         (
             "tow",
-            Some("2:20: target stage \"tow\" could not be found (did you mean `two`?)"),
+            Some("2:17: target stage \"tow\" could not be found (did you mean `two`?)"),
         ),
         (
             "one ",
