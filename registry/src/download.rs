@@ -5,7 +5,7 @@
 //! where the caller knows its validators (RFC 9110 §13).
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::SystemTime;
 
 use reqwest::header::{HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
@@ -60,7 +60,7 @@ pub struct DownloadedFile {
     pub last_modified: Option<String>,
     /// The same as a time.
     pub modified: Option<SystemTime>,
-    /// `Content-Length`, in bytes.
+    /// `Content-Length`, in bytes; `None` when the content is decoded on the way.
     pub length: Option<u64>,
     /// Its content. An answer that breaks off is an error of `read`.
     pub body: Box<dyn Read + Send>,
@@ -178,6 +178,9 @@ fn conditions<'a>(wanted: &Download<'a>) -> Vec<(HeaderName, &'a str)> {
 fn file(response: Response) -> DownloadedFile {
     let text = |name: &str| response.header(name).map(str::to_owned);
     let last_modified = text("last-modified");
+    // None is asked for, but some servers keep files that way and always send them so.
+    let encoding = response.header("content-encoding").map(str::trim);
+    let is_encoded = encoding.is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
     DownloadedFile {
         name: response.header("content-disposition").and_then(file_name),
         etag: text("etag"),
@@ -185,8 +188,33 @@ fn file(response: Response) -> DownloadedFile {
             .as_deref()
             .and_then(|text| httpdate::parse_http_date(text).ok()),
         last_modified,
-        length: response.body.length(),
-        body: Box::new(response.body),
+        length: response.body.length().filter(|_| !is_encoded),
+        body: if is_encoded {
+            Box::new(Encoded::Unread(Some(Box::new(response.body))))
+        } else {
+            Box::new(response.body)
+        },
+    }
+}
+
+/// A body that is decoded as it is read.
+enum Encoded {
+    /// `None`: its beginning could not be read.
+    Unread(Option<Box<dyn Read + Send>>),
+    Decoded(Box<dyn Read + Send>),
+}
+
+impl Read for Encoded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Self::Unread(body) = self {
+            let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
+            let body = body.take().ok_or_else(broken)?;
+            *self = Self::Decoded(wythe_layers::stream::decode(body)?);
+        }
+        match self {
+            Self::Unread(_) => Ok(0),
+            Self::Decoded(decoded) => decoded.read(buffer),
+        }
     }
 }
 
@@ -219,7 +247,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     /// Answers each connection with the next of `answers`; the requests' texts.
-    fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+    fn server(
+        answers: Vec<impl AsRef<[u8]> + Send + 'static>,
+    ) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -228,7 +258,7 @@ mod tests {
             for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 requests.lock().unwrap().push(head(&mut stream));
-                let _ = stream.write_all(answer.as_bytes());
+                let _ = stream.write_all(answer.as_ref());
             }
         });
         (address, seen)
@@ -282,6 +312,32 @@ mod tests {
         assert!(first.contains("authorization: bearer hunter2"), "{first}");
         let second = second_seen.lock().unwrap().join("");
         assert!(!second.contains("hunter2"), "{second}");
+    }
+
+    #[test]
+    fn an_encoding_that_was_not_asked_for_is_undone() {
+        for (headers, expected) in [("Content-Encoding: GZIP\r\n", Some("decoded")), ("", None)] {
+            let body = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x49\x4d\xce\x4f\x49\x4d\x01\x00\xf6\x9a\xf0\x1a\x07\x00\x00\x00".to_vec();
+            let head = answer("200 OK", headers, "")
+                .replace("Length: 0", &format!("Length: {}", body.len()));
+            let mut bytes = head.into_bytes();
+            bytes.extend_from_slice(&body);
+            let (address, _) = server(vec![bytes]);
+            let url = format!("http://{address}/x");
+            let wanted = Download {
+                url: &url,
+                ..Download::default()
+            };
+            let Ok(Downloaded::File(mut file)) = downloader().get(&wanted) else {
+                panic!("no file");
+            };
+            let mut found = Vec::new();
+            file.body.read_to_end(&mut found).unwrap();
+            assert_eq!(
+                found,
+                expected.map_or(body, |text| text.as_bytes().to_vec())
+            );
+        }
     }
 
     #[test]

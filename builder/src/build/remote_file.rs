@@ -131,7 +131,7 @@ fn get(
                 url: Digest::of(url.as_bytes()),
                 etag: answer.etag,
                 last_modified: answer.last_modified,
-                name: file_name(answer.name.as_deref(), url),
+                name: file_name(url),
                 digest,
                 size: length,
             };
@@ -159,7 +159,7 @@ fn get(
             actual: digest.to_string(),
         });
     }
-    let name = fetched.record.name;
+    let name = file_name(url);
     let path = clean_in_root(name.as_bytes()).unwrap_or_default();
     let mut entry = Entry::new(
         path,
@@ -217,18 +217,38 @@ fn spool(
     }
 }
 
-/// The last part of what the server or the address says; never a path.
-fn file_name(given: Option<&str>, url: &str) -> String {
+/// The last part of the address, decoded; never a path. What the server calls the file does not
+/// count, nor where it sends us.
+fn file_name(url: &str) -> String {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let from_url = path.split_once('/').map_or("", |(_, path)| path);
-    let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
-    let name = given.map(last).unwrap_or_else(|| last(from_url));
-    if name.is_empty() || name == "." || name == ".." {
-        UNNAMED.to_owned()
-    } else {
-        name
+    let path = path.split_once('/').map_or("", |(_, path)| path);
+    let decoded = percent_decoded(path).unwrap_or_else(|| path.to_owned());
+    match decoded.trim_end_matches('/').rsplit('/').next() {
+        None | Some("" | "." | "..") => UNNAMED.to_owned(),
+        Some(name) => name.to_owned(),
     }
+}
+
+/// `None` when that is no text.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, after) = after.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok()?;
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
 }
 
 #[cfg(test)]
@@ -237,14 +257,23 @@ mod tests {
 
     #[test]
     fn names_come_from_addresses_and_are_never_paths() {
-        for (given, url, expected) in [
-            (None, "https://x.example/a/b.tgz?x=1#y", "b.tgz"),
-            (None, "https://x.example/a/", "__unnamed__"),
-            (None, "https://x.example", "__unnamed__"),
-            (Some("../../etc/passwd"), "https://x.example/a", "passwd"),
-            (Some(".."), "https://x.example/a", "__unnamed__"),
+        for (url, expected) in [
+            ("https://x.example/a/b.tgz?x=1#y", "b.tgz"),
+            ("https://x.example/a/", "a"),
+            ("https://x.example/a//", "a"),
+            ("https://x.example/", "__unnamed__"),
+            ("https://x.example", "__unnamed__"),
+            ("https://x.example?a/b", "__unnamed__"),
+            ("https://x.example/a/..", "__unnamed__"),
+            ("https://x.example/a%20b", "a b"),
+            ("https://x.example/..%2f..%2Fpasswd", "passwd"),
+            ("https://x.example/%2e%2e", "__unnamed__"),
+            ("https://x.example/a%zz", "a%zz"),
+            ("https://x.example/%ff", "%ff"),
+            ("https://x.example/a%00", "a%00"),
+            ("https://x.example/a%2", "a%2"),
         ] {
-            assert_eq!(file_name(given, url), expected, "{url}");
+            assert_eq!(file_name(url), expected, "{url}");
         }
     }
 }

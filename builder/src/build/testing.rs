@@ -245,6 +245,7 @@ fn line(stack: &LayerStack, found: &Found) -> String {
         EntryKind::Symlink { target } => {
             format!("l{owner} {path} -> {}", String::from_utf8_lossy(target))
         }
+        EntryKind::Fifo => format!("p{:o}{owner} {path}", entry.mode),
         _ => {
             let mut text = String::new();
             let mut file = stack.open_file(found).unwrap();

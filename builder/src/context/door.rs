@@ -105,7 +105,7 @@ fn item(directory: impl AsFd, path: EntryPath, name: &[u8], stat: &Stat) -> Resu
             let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
             ItemKind::Symlink(target.into_bytes())
         }
-        FileType::Fifo => ItemKind::Special("named pipe"),
+        FileType::Fifo => ItemKind::Fifo,
         FileType::Socket => ItemKind::Special("socket"),
         FileType::CharacterDevice | FileType::BlockDevice => ItemKind::Special("device"),
         FileType::Unknown => ItemKind::Special("file of unknown type"),

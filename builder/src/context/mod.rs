@@ -67,7 +67,9 @@ pub(crate) enum ItemKind {
     Directory,
     File,
     Symlink(Vec<u8>),
-    /// A pipe, socket or device: in a context by accident or by malice, never copied.
+    /// A named pipe: copied as one, never opened.
+    Fifo,
+    /// A socket or device: in a context by accident or by malice, never copied.
     Special(&'static str),
 }
 
@@ -152,6 +154,10 @@ impl Context {
                 found = Some(item);
                 continue;
             };
+            // A link that is excluded is not there, whatever it leads to.
+            if !self.is_visible(&item)? {
+                return Ok(None);
+            }
             links += 1;
             if links > MAX_LINKS {
                 return Err(Error::LinkLoop { path: path.clone() });

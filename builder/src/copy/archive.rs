@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Cursor, Read, Write};
 use std::sync::Arc;
 
 use wythe_layers::spec::{Algorithm, Hasher};
@@ -41,12 +41,9 @@ pub(super) fn unpack(
         return Ok(false);
     }
     let name = String::from_utf8_lossy(name).into_owned();
-    let Some(mut file) = source.content.open()? else {
-        return Ok(false);
-    };
     {
         // An archive is what has a first entry; a plain .gz file is copied like any other.
-        let Ok(decoded) = decompress(&file) else {
+        let Ok(decoded) = decompress(source.content.reader()?) else {
             return Ok(false);
         };
         if !matches!(
@@ -60,9 +57,8 @@ pub(super) fn unpack(
         name: name.clone(),
         reason: error.to_string(),
     };
-    file.rewind().map_err(|error| failed(&error))?;
     let mut unpacker = Unpacker::new(view, settings, &name)?;
-    let decoded = decompress(&file).map_err(|error| failed(&error))?;
+    let decoded = decompress(source.content.reader()?).map_err(|error| failed(&error))?;
     let mut reader = TarReader::new(decoded).with_parents();
     loop {
         let next = reader
@@ -75,7 +71,7 @@ pub(super) fn unpack(
     }
     unpacker.finish()?;
     if let Content::Context { context, item } = &source.content {
-        context.check_unchanged(item, &file)?;
+        context.check_unchanged(item, &context.open_file(item)?)?;
     }
     Ok(true)
 }

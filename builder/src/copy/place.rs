@@ -156,6 +156,7 @@ fn from_item(context: &Arc<Context>, item: &Item, special: Special) -> Result<Op
         ItemKind::Symlink(target) => EntryKind::Symlink {
             target: target.clone(),
         },
+        ItemKind::Fifo => EntryKind::Fifo,
         ItemKind::Special(kind) if special == Special::Refuse => {
             return Err(Error::SourceSpecial {
                 path: display(&item.path),

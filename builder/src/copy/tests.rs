@@ -242,12 +242,13 @@ fn destinations_follow_the_reference() {
 #[test]
 fn what_cannot_be_copied_is_refused() {
     let bench = bench();
-    rustix::fs::mkfifoat(rustix::fs::CWD, bench.context().join("pipe"), 0o600.into()).unwrap();
+    let socket = bench.context().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     for (instructions, expected) in [
         ("COPY dangling /", "dangling is not in the build context"),
         ("COPY dangl* /", "/dangling is not in the build context"),
         ("COPY out /", "out is not in the build context"),
-        ("COPY pipe /", "named pipe"),
+        ("COPY socket /", "is a socket, which"),
         (
             "COPY dir /d\nCOPY dir/x /d/sub\nCOPY a.txt /d/sub/x\nCOPY other /d/sub/y",
             "not",
@@ -269,16 +270,17 @@ fn what_cannot_be_copied_is_refused() {
         let error = bench.fails(&format!("FROM scratch\n{instructions}\n"));
         assert!(error.contains(expected), "{instructions}: {error}");
     }
-    // Inside a directory it is left out.
+    // Inside a directory it is left out; a pipe is copied.
     fs::create_dir(bench.context().join("with")).unwrap();
-    fs::rename(
-        bench.context().join("pipe"),
-        bench.context().join("with/pipe"),
-    )
-    .unwrap();
+    fs::rename(socket, bench.context().join("with/socket")).unwrap();
+    let pipe = bench.context().join("with/pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, pipe, 0o600.into()).unwrap();
     bench.write("with/file", "x");
     let result = bench.build("FROM scratch\nCOPY with /w\n");
-    assert_eq!(bench.tree(&result), ["d755 w", "f644 w/file = x"]);
+    assert_eq!(
+        bench.tree(&result),
+        ["d755 w", "f644 w/file = x", "p600 w/pipe"]
+    );
 }
 
 #[test]
