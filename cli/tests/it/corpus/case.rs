@@ -113,7 +113,9 @@ impl Case {
             section.write(&path, &context);
         }
         for (archive, staged) in archives {
-            pack(&staged, &context.join(archive));
+            let archive = context.join(archive);
+            std::fs::create_dir_all(archive.parent().unwrap()).unwrap();
+            pack(&staged, &archive);
         }
     }
 }
@@ -165,7 +167,14 @@ impl Section {
             Kind::Directory => std::fs::create_dir_all(path).unwrap(),
             Kind::Symlink(target) => return symlink(target, path).unwrap(),
             Kind::HardLink(other) => {
-                return std::fs::hard_link(context.join(other), path).unwrap();
+                let other = match other.split_once('!') {
+                    Some((archive, member)) => {
+                        let folder = context.parent().unwrap();
+                        folder.join("archives").join(archive).join(member)
+                    }
+                    None => context.join(other),
+                };
+                return std::fs::hard_link(other, path).unwrap();
             }
         }
         std::fs::set_permissions(path, Permissions::from_mode(self.mode)).unwrap();
