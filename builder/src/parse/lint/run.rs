@@ -18,6 +18,7 @@ use super::super::variables::Variables;
 use super::names;
 use super::options::LintOptions;
 use super::rules::{Rule, rule};
+use crate::GitPlace;
 use crate::ignore::{IgnoreRules, clean};
 
 /// Most names that are compared with misspelt ones in one file; after that there is no "did you mean".
@@ -616,7 +617,8 @@ impl Walker<'_, '_, '_> {
         let Some(rules) = self.input.ignore.filter(|rules| !rules.has_exceptions()) else {
             return;
         };
-        if path.contains("://") {
+        let is_repository = || GitPlace::parse(path).is_ok_and(|place| place.is_some());
+        if path.contains("://") || is_repository() {
             return;
         }
         let path = clean(path);

@@ -297,6 +297,7 @@ fn ignored_sources_are_noticed() {
         ("a", "COPY b /x", ""),
         ("a", "COPY --from=known a /x", ""),
         ("a", "ADD https://a/a /x", ""),
+        ("git@a:b", "ADD git@a:b /x", ""),
         ("a\n!a/b", "COPY a /x", ""),
         ("a", "COPY . /x", ""),
         ("*", "COPY . /x", "2:CopyIgnoredFile"),
