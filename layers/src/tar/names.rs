@@ -124,3 +124,21 @@ fn parse_path(bytes: &[u8], what: &'static str) -> Result<EntryPath, TarProblem>
     }
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_stop_at_the_root() {
+        for (name, expected) in [
+            ("a/../b", "b"),
+            ("../../a", "a"),
+            ("/..//./a/b/../..", ""),
+            ("a/b/", "a/b"),
+            ("..a/...", "..a/..."),
+        ] {
+            assert_eq!(without_parents(name.as_bytes()), expected.as_bytes());
+        }
+    }
+}
