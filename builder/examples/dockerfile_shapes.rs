@@ -112,7 +112,7 @@ fn measure(text: &str, quarter: &str, store: &Store) {
             build_args: &known,
             ignore: None,
             stages: None,
-            base: &|_| None,
+            base: &|_, _| None,
         })
     };
     let report = || serde_json::to_string(&lint::LintReport::new(&file.source, &check()));

@@ -38,7 +38,7 @@ pub use remote::{
     http_authorization,
 };
 pub use request::{
-    Agent, BuildRequest, CachePolicy, ContextSource, ImageAt, InputFile, NamedContext, PullPolicy,
-    Secret, context_name,
+    Agent, BuildRequest, CachePolicy, ContextSource, DOCKERFILE_NAMES, ImageAt, InputFile,
+    NamedContext, PullPolicy, Secret, context_name,
 };
 pub use result::{BuildResult, StepOutcome, StepReport};

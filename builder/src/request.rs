@@ -160,7 +160,8 @@ impl BuildRequest {
 impl BuildRequest {
     /// A named context, and the name that it has here; any spelling of an image's name finds it.
     /// `scratch` and `context` mean what they always do.
-    pub(crate) fn named_context(&self, name: &str) -> Option<(&str, &NamedContext)> {
+    #[must_use]
+    pub fn named_context(&self, name: &str) -> Option<(&str, &NamedContext)> {
         if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
             return None;
         }
@@ -208,7 +209,7 @@ fn meant(path: &Path, directory: &Path) -> Option<PathBuf> {
 const MAX_NEAR_FILES: usize = 10_000;
 
 /// In this order; the second as in BuildKit, which takes it for the first one where that is missing.
-const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+pub const DOCKERFILE_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
 
 /// People write these by hand; BuildKit's own limit for a Dockerfile is 2 MiB.
 const MAX_INPUT_BYTES: u64 = 16 << 20;

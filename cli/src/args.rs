@@ -222,10 +222,10 @@ pub(crate) struct BuildArgs {
     /// Write what was built, as JSON, to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
-    /// Check the Dockerfile and build nothing
+    /// Check the Dockerfile, or all below a directory that has none itself, and build nothing
     #[arg(long, conflicts_with = "call")]
     pub(crate) check: bool,
-    /// Ask about the Dockerfile: `check`, `outline`, `targets`; build nothing
+    /// Ask about the Dockerfile: `check`, `outline` or `targets`, `,format=json`; build nothing
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<String>,
     /// How `--check` and `--call` print

@@ -71,7 +71,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l ulimit -d 'A resou
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l shm-size -d 'Size of /dev/shm in RUN steps [default: 64m]' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l iidfile -d 'Write the image ID to a file' -r -F
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l metadata-file -d 'Write what was built, as JSON, to a file' -r -F
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l call -d 'Ask about the Dockerfile: `check`, `outline`, `targets`; build nothing' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l call -d 'Ask about the Dockerfile: `check`, `outline` or `targets`, `,format=json`; build nothing' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l format -d 'How `--check` and `--call` print' -r -f -a "table\t'For people'
 json\t'For scripts; stable'"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l progress -d 'How to show progress' -r -f -a "auto\t'`tty` on a terminal, else `plain`'
@@ -86,7 +86,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l push -d 'Push the 
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l load -d 'Accepted for Docker\'s sake: the store always has the result'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l no-cache -d 'Run every step again'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l pull -d 'Ask the registries for the newest base images'
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l check -d 'Check the Dockerfile and build nothing'
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l check -d 'Check the Dockerfile, or all below a directory that has none itself, and build nothing'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s q -l quiet -d 'Print only the image ID'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s D -l debug -d 'Say more on standard error: -D for steps, twice for everything'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s h -l help -d 'Print help (see more with \'--help\')'

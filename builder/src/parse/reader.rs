@@ -186,6 +186,9 @@ fn check_order(instructions: &[Instruction], text: &str, errors: &mut Vec<Diagno
         return;
     }
     for instruction in instructions {
+        if errors.len() >= MAX_DIAGNOSTICS {
+            return;
+        }
         let InstructionKind::Copy(copy) = &instruction.kind else {
             continue;
         };

@@ -21,7 +21,7 @@ use wythe_runtime::userns::Rung;
 use super::context::{Access, Found, Place};
 use super::named_context::{self, NamedSource};
 use super::output::{Kind, Output};
-use super::{export, whole_file};
+use super::{check, export, lint, whole_file};
 use crate::args::{BuildArgs, NetworkArg, Progress};
 use crate::render;
 use crate::settings::{Settings, default_jobs};
@@ -71,6 +71,19 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         !from_stdin || place != Place::Stdin,
         "standard input cannot be both the Dockerfile and the context"
     );
+    let call = check::Call::of(args)?;
+    if let (Some(call), Place::Directory(directory), None) = (call, &place, &args.file)
+        && call.takes_many()
+        && !lint::has_default_file(directory)
+    {
+        return check::directory(settings, directory, call, |file| {
+            let folder = file.parent().unwrap_or(directory);
+            let base = BuildRequest::for_directory(folder, Some(file))?;
+            let mut request = request(args, &outputs, base)?;
+            request.build_args.clone_from(&build_args);
+            Ok(request)
+        });
+    }
     let named = named_context::all(args)?;
     let fetches = named
         .iter()
@@ -112,10 +125,9 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     }
     request.secrets = access.secrets;
     request.ssh = ssh;
-    if args.check || args.call.is_some() {
-        return super::check::run(settings, &request, args);
+    if let Some(call) = call {
+        return check::run(settings, &request, call);
     }
-    super::check::enforce(&request)?;
     let progress = if args.quiet {
         Progress::Quiet
     } else {
@@ -124,6 +136,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
     let observer = render::progress::observer(progress);
 
     let store = settings.store()?;
+    check::in_passing(&request, &store, progress == Progress::Quiet)?;
     // Whatever is cached needs no privilege, no thread and no network: answer it first.
     let probed = Builder::new(store.clone()).probe(&request)?;
     let (store, result) = match probed {

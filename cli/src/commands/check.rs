@@ -1,150 +1,241 @@
 //! `wythe build --check` and `--call`: questions about a Dockerfile; nothing is built.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use wythe_builder::BuildRequest;
-use wythe_builder::ignore::IgnoreRules;
-use wythe_builder::parse::{self, Dockerfile, Expander, GlobalScope, Style, lint};
-use wythe_layers::spec::Platform;
+use wythe_builder::parse::{self, Dockerfile, ParseError, Style, lint};
 
+use super::lint::{self as checks, Checked, Stages, platform_arguments};
 use crate::args::{BuildArgs, Format};
 use crate::render;
 use crate::settings::Settings;
 
+/// More warnings of a file than this are only counted for people; `format=json` has them all.
+const MAX_SHOWN: usize = 100;
+
+/// More warnings than this are only counted while something is built.
+const MAX_SHOWN_IN_BUILD: usize = 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Check,
+    Targets,
+    Outline,
+}
+
+/// What `--check` and `--call` ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    method: Method,
+    format: Format,
+    /// Exit with 0 whatever was found.
+    ignore_status: bool,
+}
+
+impl Call {
+    /// `METHOD[,format=json|text][,ignorestatus=true]` as `docker build --call` takes it; `None` for a
+    /// build.
+    pub(crate) fn of(args: &BuildArgs) -> anyhow::Result<Option<Self>> {
+        let text = match (&args.call, args.check) {
+            (Some(call), _) => call.as_str(),
+            (None, true) => "check",
+            (None, false) => return Ok(None),
+        };
+        let mut parts = text.split(',');
+        let method = match parts.next().unwrap_or_default() {
+            "build" => return Ok(None),
+            "check" | "lint" => Method::Check,
+            "targets" => Method::Targets,
+            "outline" => Method::Outline,
+            other => bail!("--call {other:?} is none of build, check, outline, targets"),
+        };
+        let mut call = Self {
+            method,
+            format: args.format,
+            ignore_status: false,
+        };
+        for option in parts {
+            match option.split_once('=') {
+                Some(("format", "json")) => call.format = Format::Json,
+                Some(("format", "text" | "table")) => call.format = Format::Table,
+                None if option == "ignorestatus" => call.ignore_status = true,
+                Some(("ignorestatus", "true" | "1")) => call.ignore_status = true,
+                Some(("ignorestatus", "false" | "0")) => call.ignore_status = false,
+                _ => bail!("--call: {option:?} is none of format=json, format=text, ignorestatus"),
+            }
+        }
+        Ok(Some(call))
+    }
+
+    /// Whether a directory without a Dockerfile of the usual name means all Dockerfiles below it.
+    pub(crate) fn takes_many(self) -> bool {
+        self.method == Method::Check
+    }
+
+    fn exit(self, status: u8) -> ExitCode {
+        ExitCode::from(if self.ignore_status { 0 } else { status })
+    }
+}
+
 pub(crate) fn run(
     settings: &Settings,
     request: &BuildRequest,
-    args: &BuildArgs,
+    call: Call,
 ) -> anyhow::Result<ExitCode> {
     let style = style(settings);
+    if call.method == Method::Check {
+        return check(settings, request, call, style);
+    }
     let dockerfile = match parse::parse(&request.dockerfile.bytes, &request.dockerfile.name) {
         Ok(dockerfile) => dockerfile,
         Err(error) => bail!("{}", error.render(style)),
     };
-    let call = if args.check {
-        "check"
-    } else {
-        args.call.as_deref().unwrap_or("check")
-    };
-    let (method, option) = call.split_once(',').unwrap_or((call, ""));
-    let format = if option == "format=json" {
-        Format::Json
-    } else {
-        args.format
-    };
-    match method {
-        "check" | "lint" => check(&dockerfile, request, format, style),
-        "targets" => targets(&dockerfile, format),
-        "outline" => outline(&dockerfile, request, format, style),
-        other => bail!("--call {other:?} is none of check, outline, targets"),
+    match call.method {
+        Method::Targets => targets(&dockerfile, call.format),
+        _ => outline(&dockerfile, request, call.format, style),
     }
-}
-
-/// What `# check=error=true` (or the build argument of its kind) asks of a build: that no rule has
-/// anything to say about the stages that it needs.
-pub(crate) fn enforce(request: &BuildRequest) -> anyhow::Result<()> {
-    // What does not parse or plan is told by the build itself.
-    let Ok(dockerfile) = parse::parse(&request.dockerfile.bytes, &request.dockerfile.name) else {
-        return Ok(());
-    };
-    let Ok(options) = options(&dockerfile, request) else {
-        return Ok(());
-    };
-    if !options.error {
-        return Ok(());
-    }
-    let stages = dockerfile.stages();
-    let defaults = platform_arguments(request);
-    let expander = Expander::new(dockerfile.directives.escape);
-    let scope = GlobalScope::evaluate(&dockerfile, &defaults, &request.build_args, &expander);
-    let target = parse::find_target(&stages, request.target.as_deref());
-    let (Ok(scope), Ok(target)) = (scope, target) else {
-        return Ok(());
-    };
-    let Ok(needed) = parse::reachable(&stages, target, &scope, &expander) else {
-        return Ok(());
-    };
-    let result = run_rules(&dockerfile, request, options, Some(&needed))?;
-    if result.warnings.is_empty() {
-        return Ok(());
-    }
-    for warning in &result.warnings {
-        // Standard error takes the colours out where they do not belong.
-        let text = warning
-            .diagnostic()
-            .render(&dockerfile.source, Style::Colour);
-        render::stderr_line(text.trim_end());
-    }
-    let rules: BTreeSet<&str> = result.warnings.iter().map(|one| one.rule.name).collect();
-    let rules: Vec<&str> = rules.into_iter().collect();
-    bail!("lint violation found for rules: {}", rules.join(", "));
-}
-
-/// The build argument counts instead of the file's directive.
-fn options(dockerfile: &Dockerfile, request: &BuildRequest) -> anyhow::Result<lint::LintOptions> {
-    let given = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK");
-    let written = dockerfile.directives.check.as_ref();
-    Ok(match (given, written) {
-        (Some(text), _) => lint::LintOptions::parse(text)?,
-        (None, Some(text)) => lint::LintOptions::parse(&text.value)?,
-        (None, None) => lint::LintOptions::default(),
-    })
-}
-
-fn run_rules(
-    dockerfile: &Dockerfile,
-    request: &BuildRequest,
-    options: lint::LintOptions,
-    stages: Option<&BTreeSet<usize>>,
-) -> anyhow::Result<lint::LintResult> {
-    let ignore = request
-        .ignore_file
-        .as_ref()
-        .map(|file| {
-            IgnoreRules::parse(&file.bytes).with_context(|| format!("{} is not valid", file.name))
-        })
-        .transpose()?;
-    Ok(lint::lint(&lint::LintInput {
-        dockerfile,
-        options,
-        defaults: &platform_arguments(request),
-        build_args: &request.build_args,
-        ignore: ignore.as_ref(),
-        stages,
-        base: &|_| None,
-    }))
 }
 
 fn check(
-    dockerfile: &Dockerfile,
+    settings: &Settings,
     request: &BuildRequest,
-    format: Format,
+    call: Call,
     style: Style,
 ) -> anyhow::Result<ExitCode> {
-    let result = run_rules(dockerfile, request, options(dockerfile, request)?, None)?;
-    let report = lint::LintReport::new(&dockerfile.source, &result);
-    match format {
-        Format::Json => render::json(&report)?,
-        Format::Table => {
-            let mut text = String::new();
-            for warning in &result.warnings {
-                text.push_str(&warning.diagnostic().render(&dockerfile.source, style));
-            }
-            if let Some(error) = &result.error {
-                text.push_str(&error.render(&dockerfile.source, style));
-            }
-            match result.warnings.len() {
-                0 if result.error.is_none() => text.push_str("check complete, no warnings found\n"),
-                1 => text.push_str("check complete, 1 warning found\n"),
-                count => text.push_str(&format!("check complete, {count} warnings found\n")),
-            }
+    let store = checks::store(settings);
+    let checked = checks::check(request, store.as_ref(), Stages::All)?;
+    let report = report(&checked);
+    match (call.format, &checked) {
+        (Format::Json, _) => render::json(&report)?,
+        (Format::Table, Err(error)) => bail!("{}", error.render(style)),
+        (Format::Table, Ok(checked)) => {
+            let text = format!("{}{}", shown(checked, style), summary(checked));
             render::stdout(&text)?;
         }
     }
-    Ok(ExitCode::from(report.status()))
+    Ok(call.exit(report.status()))
+}
+
+fn report(checked: &Result<Checked, ParseError>) -> lint::LintReport {
+    match checked {
+        Ok(checked) => lint::LintReport::new(&checked.dockerfile.source, &checked.result),
+        Err(error) => lint::LintReport::unreadable(error),
+    }
+}
+
+/// All Dockerfiles below a directory, each with the folder it lies in as its context.
+pub(crate) fn directory(
+    settings: &Settings,
+    directory: &Path,
+    call: Call,
+    request: impl Fn(&Path) -> anyhow::Result<BuildRequest>,
+) -> anyhow::Result<ExitCode> {
+    let style = style(settings);
+    let store = checks::store(settings);
+    let files: Vec<PathBuf> = checks::files_below(directory)?;
+    let mut reports = Vec::new();
+    let mut text = String::new();
+    let (mut warnings, mut bad) = (0, 0);
+    for file in &files {
+        let mut request = request(file)?;
+        // The names are to be told apart, and an editor is to find them.
+        request.dockerfile.name = file.display().to_string();
+        let checked = checks::check(&request, store.as_ref(), Stages::All)?;
+        match &checked {
+            Err(error) => {
+                bad += 1;
+                text.push_str(&error.render(style));
+            }
+            Ok(checked) => {
+                warnings += checked.result.warnings.len();
+                bad += usize::from(checked.result.error.is_some());
+                text.push_str(&shown(checked, style));
+            }
+        }
+        if call.format == Format::Json {
+            reports.push(report(&checked));
+        }
+    }
+    match call.format {
+        Format::Json => render::json(&reports)?,
+        Format::Table => {
+            text.push_str(&format!(
+                "check complete, {} files, {warnings} warnings found, {bad} files cannot be built\n",
+                files.len()
+            ));
+            render::stdout(&text)?;
+        }
+    }
+    Ok(call.exit(u8::from(warnings + bad > 0)))
+}
+
+/// Warnings and the error with their places.
+fn shown(checked: &Checked, style: Style) -> String {
+    let source = &checked.dockerfile.source;
+    let mut text = String::new();
+    for warning in checked.result.warnings.iter().take(MAX_SHOWN) {
+        text.push_str(&warning.diagnostic().render(source, style));
+    }
+    let more = checked.result.warnings.len().saturating_sub(MAX_SHOWN);
+    if more > 0 {
+        text.push_str(&format!("and {more} more warnings in {}\n", source.name()));
+    }
+    if let Some(error) = &checked.result.error {
+        text.push_str(&error.render(source, style));
+    }
+    text
+}
+
+fn summary(checked: &Checked) -> String {
+    match (checked.result.warnings.len(), &checked.result.error) {
+        (0, None) => "check complete, no warnings found\n".to_owned(),
+        (0, Some(_)) => "check complete, this file cannot be built\n".to_owned(),
+        (1, _) => "check complete, 1 warning found\n".to_owned(),
+        (count, _) => format!("check complete, {count} warnings found\n"),
+    }
+}
+
+/// The checks in passing of a build: warnings of the stages that are built go to standard error, each
+/// once. What the build itself will refuse is left to it.
+///
+/// # Errors
+/// There is a warning, and the file says that this is an error.
+pub(crate) fn in_passing(
+    request: &BuildRequest,
+    store: &wythe_layers::store::Store,
+    quiet: bool,
+) -> anyhow::Result<()> {
+    let Ok(Ok(checked)) = checks::check(request, Some(store), Stages::OfTarget) else {
+        return Ok(());
+    };
+    let source = &checked.dockerfile.source;
+    let warnings = &checked.result.warnings;
+    let limit = if quiet { 0 } else { MAX_SHOWN_IN_BUILD };
+    if checked.error && !warnings.is_empty() {
+        // Standard error takes the colours out where they do not belong.
+        render::stderr_line(shown(&checked, Style::Colour).trim_end());
+        let rules: BTreeSet<&str> = warnings.iter().map(|one| one.rule.name).collect();
+        let rules: Vec<&str> = rules.into_iter().collect();
+        bail!("lint violation found for rules: {}", rules.join(", "));
+    }
+    for warning in warnings.iter().take(limit) {
+        let line = source.position(warning.span.start).line;
+        render::stderr_line(&render::printable(&format!(
+            "warning: {}:{line}: {} ({})",
+            source.name(),
+            warning.detail,
+            warning.rule.name
+        )));
+    }
+    if !quiet && warnings.len() > limit {
+        let more = warnings.len() - limit;
+        render::stderr_line(&format!("warning: and {more} more; --check shows them all"));
+    }
+    Ok(())
 }
 
 fn targets(dockerfile: &Dockerfile, format: Format) -> anyhow::Result<ExitCode> {
@@ -233,23 +324,6 @@ fn outline(
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The predefined arguments (Dockerfile reference §Automatic platform ARGs).
-fn platform_arguments(request: &BuildRequest) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
-    let mut add = |prefix: &str, platform: &Platform| {
-        values.insert(format!("{prefix}PLATFORM"), platform.to_string());
-        values.insert(format!("{prefix}OS"), platform.os.clone());
-        values.insert(format!("{prefix}ARCH"), platform.architecture.clone());
-        values.insert(
-            format!("{prefix}VARIANT"),
-            platform.variant.clone().unwrap_or_default(),
-        );
-    };
-    add("BUILD", &request.build_platform);
-    add("TARGET", &request.platform);
-    values
 }
 
 fn style(settings: &Settings) -> Style {

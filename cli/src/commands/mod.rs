@@ -9,6 +9,7 @@ mod history;
 mod images;
 mod info;
 mod inspect;
+mod lint;
 mod load;
 mod login;
 mod logout;

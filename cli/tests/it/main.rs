@@ -14,6 +14,7 @@ mod support;
 
 mod bad_input;
 mod build;
+mod checks;
 mod contexts;
 mod corpus;
 mod crash;

@@ -7,6 +7,8 @@
 mod names;
 mod options;
 mod report;
+#[cfg(test)]
+mod rows;
 mod rules;
 mod run;
 #[cfg(test)]

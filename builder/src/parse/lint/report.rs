@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::super::ast::{Dockerfile, InstructionKind};
-use super::super::diagnostic::Diagnostic;
+use super::super::diagnostic::{Diagnostic, ParseError};
 use super::super::expand::Expander;
 use super::super::mount::MountType;
 use super::super::scope::GlobalScope;
@@ -159,6 +159,18 @@ impl LintReport {
         }
     }
 
+    /// The report on a file that cannot be read at all.
+    #[must_use]
+    pub fn unreadable(error: &ParseError) -> Self {
+        let nothing = LintResult::default();
+        let mut report = Self::new(&error.source, &nothing);
+        report.build_error = error.diagnostics.first().map(|first| ReportError {
+            message: first.message.clone(),
+            location: Location::of(&error.source, first.span()),
+        });
+        report
+    }
+
     /// 0 when there is nothing to say, else 1.
     #[must_use]
     pub fn status(&self) -> u8 {
@@ -172,7 +184,7 @@ fn report_warning(source: &SourceText, warning: &LintWarning) -> ReportWarning {
         description: warning.rule.description.to_owned(),
         url: warning.rule.url(),
         detail: warning.detail.clone(),
-        location: Location::of(source, warning.span),
+        location: Location::of(source, warning.whole),
     }
 }
 

@@ -52,8 +52,8 @@ pub struct LintInput<'a> {
     pub ignore: Option<&'a IgnoreRules>,
     /// Numbers of the stages to walk. Default: all.
     pub stages: Option<&'a BTreeSet<usize>>,
-    /// What is known about the image a `FROM` names, after expansion.
-    pub base: &'a dyn Fn(&str) -> Option<BaseImage>,
+    /// What is known about the image a `FROM` names, after expansion, for the platform it names.
+    pub base: &'a dyn Fn(&str, Option<&Platform>) -> Option<BaseImage>,
 }
 
 /// One warning.
@@ -63,8 +63,10 @@ pub struct LintWarning {
     pub rule: &'static Rule,
     /// What it has to say here.
     pub detail: String,
-    /// The instruction.
+    /// The instruction, here-documents left out.
     pub span: Span,
+    /// The same with them.
+    pub whole: Span,
 }
 
 impl LintWarning {
@@ -122,8 +124,13 @@ impl Reporter<'_> {
             Some(instruction) => self.options.allows_with(self.local(instruction), rule),
         };
         if allowed {
-            let detail = bounded(detail);
-            self.warnings.push(LintWarning { rule, detail, span });
+            let whole = instruction.filter(|one| one.code_span() == span);
+            self.warnings.push(LintWarning {
+                rule,
+                detail: bounded(detail),
+                span,
+                whole: whole.map_or(span, |one| one.span),
+            });
         }
     }
 
@@ -188,10 +195,10 @@ fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagno
     };
     let mut states: Vec<State> = Vec::new();
     for stage in &stages {
-        let base = walker.from(stage)?;
+        let (base, platform) = walker.from(stage)?;
         let mut state = match resolve_base(&stages, stage.index, &base) {
             StageRef::Stage(parent) => states.get(parent).cloned().unwrap_or_default(),
-            StageRef::Image => walker.base_image(stage, &base),
+            StageRef::Image => walker.base_image(stage, &base, platform.as_ref()),
         };
         if input
             .stages
@@ -231,8 +238,9 @@ fn check_defaults(
 }
 
 impl Walker<'_, '_, '_> {
-    /// Checks a `FROM` and returns its base.
-    fn from(&mut self, stage: &Stage<'_>) -> Result<String, Diagnostic> {
+    /// Checks a `FROM` and returns its base and platform.
+    fn from(&mut self, stage: &Stage<'_>) -> Result<(String, Option<Platform>), Diagnostic> {
+        let mut parsed = None;
         let image = &stage.from.image;
         let expanded = self.global(image)?;
         self.undefined_in_from(stage, &expanded);
@@ -251,13 +259,14 @@ impl Walker<'_, '_, '_> {
                 return Err(Diagnostic::error(platform.span, message)
                     .did_you_mean(self.near_global(&found)));
             }
-            if found.text.parse::<Platform>().is_err() {
+            let Ok(platform) = found.text.parse::<Platform>() else {
                 let message = format!("failed to parse platform {}", platform.value);
                 return Err(Diagnostic::error(platform.span, message)
                     .did_you_mean(self.near_global(&found)));
-            }
+            };
+            parsed = Some(platform);
         }
-        Ok(expanded.text)
+        Ok((expanded.text, parsed))
     }
 
     fn global(&self, word: &Word) -> Result<Expanded, Diagnostic> {
@@ -323,11 +332,16 @@ impl Walker<'_, '_, '_> {
         }
     }
 
-    fn base_image(&mut self, stage: &Stage<'_>, base: &str) -> State {
+    fn base_image(&mut self, stage: &Stage<'_>, base: &str, platform: Option<&Platform>) -> State {
+        // Every image gets a `PATH`, also one from nothing.
+        let path = || ("PATH".to_owned(), String::new());
         if base == "scratch" {
-            return State::default();
+            return State {
+                env: std::iter::once(path()).collect(),
+                ..State::default()
+            };
         }
-        let Some(image) = (self.input.base)(base) else {
+        let Some(image) = (self.input.base)(base, platform) else {
             return State {
                 env_unknown: true,
                 ..State::default()
@@ -344,8 +358,8 @@ impl Walker<'_, '_, '_> {
         }
         let pairs = image.env.iter().filter_map(|entry| entry.split_once('='));
         State {
-            env: pairs
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            env: std::iter::once(path())
+                .chain(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
                 .collect(),
             has_shell: image.has_shell,
             ..State::default()

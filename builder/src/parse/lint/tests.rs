@@ -22,9 +22,9 @@ fn platform_args() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn base(name: &str) -> Option<BaseImage> {
+fn base(name: &str, _: Option<&wythe_layers::spec::Platform>) -> Option<BaseImage> {
     match name {
-        "known" => Some(BaseImage {
+        known if known == "known" || known.starts_with("known:") => Some(BaseImage {
             env: vec!["PATH=/bin".to_owned()],
             ..BaseImage::default()
         }),
@@ -133,7 +133,8 @@ const CASES: &[(&str, &str)] = &[
     ("FROM known\nARG x\nCOPY $x /y", ""),
     ("FROM known\nENV x=a\nCOPY $x /y", ""),
     ("FROM known\nENV P=$PATH:/a", ""),
-    ("FROM scratch\nENV P=$PATH:/a", "2:UndefinedVar"),
+    ("FROM scratch\nENV P=$PATH:/a", ""),
+    ("FROM scratch\nENV P=$x:/a", "2:UndefinedVar"),
     ("FROM unknown\nENV P=$PATH:/a", ""),
     ("ARG x=1\nFROM known\nCOPY $x /y", "3:UndefinedVar"),
     ("FROM known AS a\nARG x\nFROM a\nCOPY $x /y", ""),
@@ -255,6 +256,34 @@ fn each_rule_speaks_on_bad_and_is_silent_on_good_examples() {
     for (text, expected) in CASES {
         assert_eq!(found(text, None).join("|"), *expected, "{text:?}");
     }
+}
+
+/// What lay beside each of the rows.
+const IGNORED: &str = "ignored.txt\ndir/*.md\ndir/sub\n";
+
+#[test]
+fn warnings_are_those_that_buildkit_gives() {
+    let mut different = Vec::new();
+    for (text, expected) in super::rows::ROWS {
+        let dockerfile = parse(text.as_bytes(), "Dockerfile").unwrap();
+        let check = dockerfile.directives.check;
+        let options = check.map(|check| LintOptions::parse(&check.value).unwrap());
+        let (source, result) = run(text, Some(IGNORED), options.unwrap_or_default());
+        let mut said: Vec<(usize, &str)> = result
+            .warnings
+            .iter()
+            .map(|one| (source.position(one.span.start).line, one.rule.name))
+            .collect();
+        said.sort_unstable();
+        let said: Vec<String> = said
+            .iter()
+            .map(|(line, rule)| format!("{line}:{rule}"))
+            .collect();
+        if said.join("|") != *expected {
+            different.push(format!("{text:?}\n  {said:?}\n  {expected}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
 }
 
 #[test]
