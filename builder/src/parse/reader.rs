@@ -113,7 +113,9 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> 
         warnings: Vec::new(),
         after_unknown: false,
     };
-    while let Some(line) = reader.logical() {
+    while file.errors.len() < MAX_DIAGNOSTICS
+        && let Some(line) = reader.logical()
+    {
         match line {
             Ok(line) => {
                 let escape = reader.directives().escape;
@@ -127,9 +129,6 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> 
                 file.line(&mut reader, &line, escape);
             }
             Err(error) => file.errors.push(error),
-        }
-        if file.errors.len() >= MAX_DIAGNOSTICS {
-            break;
         }
     }
     if file.errors.is_empty() {
@@ -216,16 +215,15 @@ pub(super) fn parse_trigger(
         warnings: Vec::new(),
         after_unknown: false,
     };
-    while let Some(line) = reader.logical() {
+    while file.errors.len() < MAX_DIAGNOSTICS
+        && let Some(line) = reader.logical()
+    {
         match line {
             Ok(line) => {
                 let escape = reader.directives().escape;
                 file.line(&mut reader, &line, escape);
             }
             Err(error) => file.errors.push(error),
-        }
-        if file.errors.len() >= MAX_DIAGNOSTICS {
-            break;
         }
     }
     let whole = Span::new(0, expression.len());

@@ -560,6 +560,28 @@ fn check_print(file: &Dockerfile) {
     }
 }
 
+/// Found by fuzzing: lines that are not UTF-8, and references to stages that there are not, were each
+/// reported, however many.
+#[test]
+fn a_report_is_bounded_whatever_is_wrong() {
+    let text: fn(&str) -> Vec<u8> = |line| format!("FROM a\n{}", line.repeat(1000)).into_bytes();
+    for bytes in [
+        b"\xff\n".repeat(1000),
+        text("COPY --from=7 a b\n"),
+        text("RUN --nope a\n"),
+        text("RUM a\nRUN b\n"),
+        text("ENV \n"),
+    ] {
+        let error = parse(&bytes, "Dockerfile").unwrap_err();
+        assert_eq!(
+            error.diagnostics.len(),
+            20,
+            "{}",
+            error.diagnostics[0].message
+        );
+    }
+}
+
 /// Nothing is timed: where something takes more than linear time, this takes minutes. The example
 /// `dockerfile_shapes` measures.
 #[test]
