@@ -11,7 +11,7 @@ use wythe_builder::{Cancel, CheckedOut, GitCheckout, GitTimes};
 use wythe_layers::tree::Timestamp;
 
 use super::run::run;
-use super::{Git, GitError};
+use super::{Git, GitError, PROTOCOLS};
 
 /// Where everything that a server has is put while the commit is looked for.
 const ALL_REFS: &str = "+refs/*:refs/wythe/*";
@@ -31,6 +31,13 @@ impl Runner<'_> {
         let mut command = self.git.command(&self.wanted.remote, self.into);
         command.args(args);
         run(command, what, self.cancel)
+    }
+
+    /// With the protocols of submodules, which say by themselves where they are.
+    fn git_submodule(&self, args: &[&str]) -> Result<(), GitError> {
+        let mut command = self.git.command(&self.wanted.remote, self.into);
+        command.env("GIT_ALLOW_PROTOCOL", PROTOCOLS).args(args);
+        run(command, "submodule update", self.cancel).map(drop)
     }
 }
 
@@ -140,14 +147,14 @@ fn keep_reference(runner: &Runner<'_>) -> Result<(), GitError> {
 fn submodules(runner: &Runner<'_>) -> Result<(), GitError> {
     let update = ["submodule", "update", "--init", "--recursive", "--quiet"];
     let shallow = [&update[..], &["--depth=1"]].concat();
-    match runner.git(&shallow, "submodule update") {
+    match runner.git_submodule(&shallow) {
         // As in fetch: servers that give nothing in part.
         Err(GitError::Failed { message, .. })
             if message.contains("shallow") || message.contains("--depth") =>
         {
-            runner.git(&update, "submodule update").map(drop)
+            runner.git_submodule(&update)
         }
-        other => other.map(drop),
+        other => other,
     }
 }
 

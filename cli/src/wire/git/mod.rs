@@ -24,7 +24,7 @@ use wythe_builder::{
 
 use super::agent::Forwarder;
 
-/// Protocols that a repository, a submodule and a redirect may use (`GIT_ALLOW_PROTOCOL`).
+/// Protocols that submodules may use (`GIT_ALLOW_PROTOCOL`).
 const PROTOCOLS: &str = "https:http:ssh:git";
 
 /// What `git` needs of the machine.
@@ -172,7 +172,10 @@ impl Git {
             ("GIT_ASKPASS", "true"),
             ("SSH_ASKPASS", "true"),
             ("GIT_SSH_VARIANT", "ssh"),
-            ("GIT_ALLOW_PROTOCOL", PROTOCOLS),
+            (
+                "GIT_ALLOW_PROTOCOL",
+                protocols(&remote.repository.address()),
+            ),
             ("GIT_LFS_SKIP_SMUDGE", "1"),
             // Neither hooks of this machine, nor any in the image.
             ("GIT_TEMPLATE_DIR", ""),
@@ -258,6 +261,16 @@ impl Git {
              -o ClearAllForwardings=yes -o ControlPath=none -o UpdateHostKeys=no \
              -o StrictHostKeyChecking=accept-new -o 'UserKnownHostsFile={known}'"
         )
+    }
+}
+
+/// What a repository may be reached by, redirects included: from https to nothing less.
+fn protocols(address: &str) -> &'static str {
+    match address.split_once("://") {
+        Some(("https", _)) => "https",
+        Some(("http", _)) => "http:https",
+        Some(("git", _)) => "git",
+        _ => "ssh",
     }
 }
 
@@ -367,6 +380,30 @@ mod tests {
         }
         for bad in ["", "-x", "a..b", "a b", "a:b", "x^{}", "a\n"] {
             assert!(check_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_reached_by_nothing_less_than_its_address_says() {
+        for (address, expected) in [
+            ("https://x.example/a.git", "https"),
+            ("http://x.example/a.git", "http:https"),
+            ("git://x.example/a", "git"),
+            ("ssh://git@x.example/a", "ssh"),
+            ("git@x.example:a", "ssh"),
+        ] {
+            let place = wythe_builder::GitPlace::parse(address).unwrap().unwrap();
+            let remote = GitRemote {
+                repository: &place.repository,
+                name: None,
+                authorization: None,
+                ssh_agent: None,
+            };
+            let git = Git::new(Vec::new(), None, "/nonexistent".into());
+            let command = git.command(&remote, Path::new("/"));
+            let name = std::ffi::OsStr::new("GIT_ALLOW_PROTOCOL");
+            let found = command.get_envs().find(|(known, _)| *known == name);
+            assert_eq!(found.unwrap().1, Some(expected.as_ref()), "{address}");
         }
     }
 
