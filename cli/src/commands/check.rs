@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use wythe_builder::BuildRequest;
 use wythe_builder::parse::{self, Dockerfile, ParseError, Style, lint};
+use wythe_builder::{BuildRequest, Error};
 
 use super::lint::{self as checks, Checked, Stages, platform_arguments};
 use crate::args::{BuildArgs, Format};
@@ -86,17 +86,16 @@ pub(crate) fn run(
     request: &BuildRequest,
     call: Call,
 ) -> anyhow::Result<ExitCode> {
-    let style = style(settings);
     if call.method == Method::Check {
-        return check(settings, request, call, style);
+        return check(settings, request, call, style(settings));
     }
     let dockerfile = match parse::parse(&request.dockerfile.bytes, &request.dockerfile.name) {
         Ok(dockerfile) => dockerfile,
-        Err(error) => bail!("{}", error.render(style)),
+        Err(error) => return Err(Error::from(error).into()),
     };
     match call.method {
         Method::Targets => targets(&dockerfile, call.format),
-        _ => outline(&dockerfile, request, call.format, style),
+        _ => outline(&dockerfile, request, call.format),
     }
 }
 
@@ -111,7 +110,12 @@ fn check(
     let report = report(&checked);
     match (call.format, &checked) {
         (Format::Json, _) => render::json(&report)?,
-        (Format::Table, Err(error)) => bail!("{}", error.render(style)),
+        (Format::Table, Err(_)) => {
+            // Shown as any build shows it, on standard error.
+            return checked
+                .map(|_| ExitCode::SUCCESS)
+                .map_err(|error| Error::from(error).into());
+        }
         (Format::Table, Ok(checked)) => {
             let text = format!("{}{}", shown(checked, style), summary(checked));
             render::stdout(&text)?;
@@ -275,7 +279,6 @@ fn outline(
     dockerfile: &Dockerfile,
     request: &BuildRequest,
     format: Format,
-    style: Style,
 ) -> anyhow::Result<ExitCode> {
     let stages = dockerfile.stages();
     let index = match &request.target {
@@ -291,7 +294,12 @@ fn outline(
         &platform_arguments(request),
         &request.build_args,
     )
-    .map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.render(&dockerfile.source, style)))?;
+    .map_err(|diagnostic| {
+        Error::from(ParseError {
+            source: dockerfile.source.clone(),
+            diagnostics: vec![diagnostic],
+        })
+    })?;
     match format {
         Format::Json => render::json(&outline)?,
         Format::Table => {

@@ -340,3 +340,18 @@ fn a_store_that_cannot_be_written_says_so() {
     sandbox.ok(["images"]);
     std::fs::set_permissions(&store, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn questions_about_a_dockerfile_say_what_is_wrong_with_it_as_a_build_does() {
+    let sandbox = Sandbox::new();
+    sandbox.file("context/Dockerfile", "FROM scratch\nCOPY --chown 1:1 a /\n");
+    let (_, built) = sandbox.fails(["build", "context"]);
+    assert!(
+        built.starts_with("error: missing a value on flag: --chown\n --> Dockerfile:2:6\n"),
+        "{built}"
+    );
+    for call in ["--check", "--call=outline", "--call=targets"] {
+        let (_, asked) = sandbox.fails(["build", call, "context"]);
+        assert_eq!(asked, built, "{call}");
+    }
+}
