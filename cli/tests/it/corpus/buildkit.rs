@@ -52,53 +52,20 @@ impl Bases {
     fn build(&self, corpus: &Corpus, case: &Case) -> Result<Built, String> {
         let folder = corpus.sandbox.path(&Corpus::folder(case));
         let mut layouts = self.layouts.clone();
-        for args in &case.first {
-            let tag = args
-                .iter()
-                .position(|arg| arg == "-t")
-                .map(|at| &args[at + 1]);
-            let tag = tag.expect("a build that goes first has a tag");
-            let files = corpus.sandbox.path(&format!("layouts/{}", case.name));
+        for (number, args) in case.first.iter().enumerate() {
+            // What has no name is built for what it leaves in a cache.
+            let Some(at) = args.iter().position(|arg| arg == "-t") else {
+                buildctl(&layouts, args, &folder, &[])?;
+                continue;
+            };
+            let tag = &args[at + 1];
+            let files = corpus
+                .sandbox
+                .path(&format!("layouts/{}-{number}", case.name));
             layouts.insert(tag.clone(), layout(corpus, tag, &files));
         }
-        let mut command = Command::new("buildctl");
-        command.args([
-            "build",
-            "--progress",
-            "plain",
-            "--frontend",
-            "dockerfile.v0",
-        ]);
-        // `# syntax=` would be fetched.
-        command.args(["--opt", "cmdline=none"]);
-        for (number, (name, (layout, digest))) in layouts.iter().enumerate() {
-            let context = format!("context:{name}=oci-layout://base{number}@{digest}");
-            command.args([
-                "--oci-layout",
-                &format!("base{number}={}", layout.display()),
-            ]);
-            command.args(["--opt", &context]);
-        }
-        flags(&mut command, &case.build, &folder);
-        command.args(["--output", "type=tar,dest=theirs.tar"]);
-        command.args(["--output", "type=oci,dest=theirs.oci"]);
-        command
-            .current_dir(&folder)
-            .env("CORPUS_VARIABLE", "from the environment");
-        // It would hand them on as build arguments.
-        for name in [
-            "http_proxy",
-            "https_proxy",
-            "no_proxy",
-            "ftp_proxy",
-            "all_proxy",
-        ] {
-            command.env_remove(name).env_remove(name.to_uppercase());
-        }
-        let output = command.output().expect("buildctl");
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
+        let outputs = ["type=tar,dest=theirs.tar", "type=oci,dest=theirs.oci"];
+        buildctl(&layouts, &case.build, &folder, &outputs)?;
         let base = corpus.base(case);
         let tree = tree::of_tar(&folder.join("theirs.tar"), &corpus.known);
         let built = super::built(&config(&folder.join("theirs.oci")), base.history);
@@ -113,6 +80,45 @@ impl Bases {
     }
 }
 
+fn buildctl(
+    layouts: &BTreeMap<String, (PathBuf, String)>,
+    args: &[String],
+    folder: &Path,
+    outputs: &[&str],
+) -> Result<(), String> {
+    let mut command = Command::new("buildctl");
+    command.args(["build", "--progress", "plain"]);
+    // `# syntax=` would be fetched.
+    command.args(["--frontend", "dockerfile.v0", "--opt", "cmdline=none"]);
+    for (number, (name, (layout, digest))) in layouts.iter().enumerate() {
+        let context = format!("context:{name}=oci-layout://base{number}@{digest}");
+        let layout = format!("base{number}={}", layout.display());
+        command.args(["--oci-layout", &layout, "--opt", &context]);
+    }
+    flags(&mut command, args, folder);
+    for output in outputs {
+        command.args(["--output", output]);
+    }
+    command
+        .current_dir(folder)
+        .env("CORPUS_VARIABLE", "from the environment");
+    // It would hand them on as build arguments.
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "ftp_proxy",
+        "all_proxy",
+    ] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
+    let output = command.output().expect("buildctl");
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// Writes an image as an OCI layout.
 fn layout(corpus: &Corpus, name: &str, folder: &Path) -> (PathBuf, String) {
     if !folder.exists() {
@@ -120,7 +126,7 @@ fn layout(corpus: &Corpus, name: &str, folder: &Path) -> (PathBuf, String) {
             .sandbox
             .ok(["push", "-q", name, &format!("oci:{}:x", folder.display())]);
     }
-    let index: Value = json(std::fs::read(folder.join("index.json")).unwrap());
+    let index = json(std::fs::read(folder.join("index.json")).unwrap());
     let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
     (folder.to_owned(), digest)
 }
@@ -139,6 +145,8 @@ fn flags(command: &mut Command, args: &[String], folder: &Path) {
             "--target" => opt(format!("target={value}")),
             "--platform" => opt(format!("platform={value}")),
             "--label" => opt(format!("label:{value}")),
+            "--add-host" => opt(format!("add-hosts={}", value.replacen(':', "=", 1))),
+            "--ulimit" | "--shm-size" => opt(format!("{}={value}", &flag[2..])),
             "--build-arg" if value.contains('=') => opt(format!("build-arg:{value}")),
             "--build-arg" => {
                 if value == "CORPUS_VARIABLE" {
