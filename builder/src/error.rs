@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use wythe_layers::spec::Reference;
 use wythe_layers::tree::EntryPath;
 
-use crate::ExitStatus;
 use crate::parse::{Diagnostic, ParseError, SourceText, Span};
 use crate::path::display;
+use crate::{ExitStatus, Network};
 
 /// An error of the outside: of an executor, of a remote source.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,6 +40,8 @@ pub enum Error {
         status: ExitStatus,
         /// Its last lines of output.
         last_lines: Vec<Vec<u8>>,
+        /// What it had of the network.
+        network: Network,
     },
     /// A process could not be run at all.
     #[error("cannot run a process")]

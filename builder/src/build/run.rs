@@ -47,6 +47,7 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
         .map_err(|source| Error::Executor { source });
     let last_lines = lines.finish();
     let exit = exit?;
+    let network = process.network;
     // Mounts of other stages end before their snapshots do.
     drop(process);
     drop(held);
@@ -55,6 +56,7 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
         return Err(Error::ProcessFailed {
             status: exit.status,
             last_lines,
+            network,
         });
     }
     drop(root);

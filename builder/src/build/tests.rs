@@ -247,7 +247,10 @@ fn a_failing_process_is_told_with_its_place_and_its_last_words_and_stops_others(
         step.to_string(),
         "Dockerfile:4: RUN say it broke; fail 7 failed"
     );
-    let Error::ProcessFailed { status, last_lines } = source.as_ref() else {
+    let Error::ProcessFailed {
+        status, last_lines, ..
+    } = source.as_ref()
+    else {
         panic!("{source:?}");
     };
     assert_eq!(*status, ExitStatus::Code(7));

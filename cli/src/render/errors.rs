@@ -1,7 +1,7 @@
 //! Errors as people read them: what failed, why, level by level, and what to do next.
 
-use wythe_builder::Error;
 use wythe_builder::parse::Style;
+use wythe_builder::{Error, Network};
 
 use super::{printable, stderr_line};
 
@@ -133,9 +133,34 @@ impl Hint for Error {
                 Some(format!("give it with --secret id={id},src=FILE"))
             }
             Self::MissingGrant { id, .. } => Some(format!("give it with --ssh {id}")),
+            Self::ProcessFailed {
+                last_lines,
+                network: Network::Default,
+                ..
+            } if last_lines.iter().any(|line| tells_of_no_network(line)) => Some(
+                "a step has a loopback network only; build with --network host to let it out"
+                    .into(),
+            ),
             _ => None,
         }
     }
+}
+
+/// Whether a line is what programs say when nothing outside can be reached.
+fn tells_of_no_network(line: &[u8]) -> bool {
+    const SAID: [&str; 9] = [
+        "could not resolve",
+        "bad address",
+        "name resolution",
+        "name or service not known",
+        "network is unreachable",
+        "network unreachable",
+        "could not connect",
+        "eai_again",
+        "no such host",
+    ];
+    let line = String::from_utf8_lossy(line).to_lowercase();
+    SAID.iter().any(|said| line.contains(said))
 }
 
 impl Hint for crate::settings::NoSuchImage {
