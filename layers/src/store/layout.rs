@@ -54,15 +54,30 @@ pub(super) fn check(root: &Path) -> Result<bool> {
     })
 }
 
-/// Makes `root` a layout where it is missing or empty; leaves a layout as it is; refuses the rest.
-///
-/// `ingest` is where later openings clean up. Several processes may do so at once: `oci-layout` comes first and atomically, so a directory
-/// that is half made is never taken for a foreign one.
-pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
+/// Makes `root` a store where it is missing or empty, and a layout a store; refuses the rest.
+pub(super) fn create_store(root: &Path, ingest: &Path) -> Result<()> {
     if !check(root)? {
         temp::make_dir(root, 0o700)?;
         refuse_foreign(root)?;
         make_private(root)?;
+    }
+    create(root, ingest)?;
+    for name in PRIVATE {
+        let path = root.join(name);
+        temp::make_dir(&path, 0o700)?;
+        make_private(&path)?;
+    }
+    Ok(())
+}
+
+/// Makes `root` a layout where it is missing or empty; leaves a layout as it is; refuses the rest.
+///
+/// `ingest` is where later openings clean up. Several processes may do so at once: `oci-layout`
+/// comes first and atomically, so a directory that is half made is never taken for a foreign one.
+pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
+    if !check(root)? {
+        temp::make_dir(root, 0o755)?;
+        refuse_foreign(root)?;
         temp::write_file(
             root,
             &root.join(LAYOUT_FILE),
@@ -74,11 +89,6 @@ pub(super) fn create(root: &Path, ingest: &Path) -> Result<()> {
     let blobs = root.join("blobs");
     let dirs = blobs.join("sha256");
     let index = root.join("index.json");
-    for name in PRIVATE {
-        let path = root.join(name);
-        temp::make_dir(&path, 0o700)?;
-        make_private(&path)?;
-    }
     let missing = |path: &Path| !path.try_exists().unwrap_or(true);
     if missing(&dirs) {
         temp::make_dir(&dirs, 0o755)?;

@@ -74,7 +74,7 @@ impl Store {
     pub fn open(root: &Path, flavour: Flavour) -> Result<Self> {
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
         let blobs = BlobStore::of_store(&root);
-        match layout::create(&root, &blobs.ingest) {
+        match layout::create_store(&root, &blobs.ingest) {
             // Checked again: only an existing store can be used read-only.
             Err(Error::ReadOnly { path, source }) => {
                 if !layout::check(&root)? {

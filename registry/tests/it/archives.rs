@@ -414,3 +414,19 @@ fn peer_podman_loads_what_we_write() {
         assert!(killed.unwrap().success());
     }
 }
+
+#[test]
+fn a_layout_has_the_files_of_one_and_no_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = fixture();
+    let path = fixture.path("layout");
+    std::fs::create_dir(&path).unwrap();
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode();
+    let before = mode();
+    fixture.write("oci", &[], &path);
+    let names = std::fs::read_dir(&path).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["blobs", "index.json", "oci-layout"]);
+    assert_eq!(mode(), before);
+}
