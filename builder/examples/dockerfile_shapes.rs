@@ -122,7 +122,9 @@ fn measure(text: &str, quarter: &str, store: &Store) {
     let found = check();
     let mut size = 0;
     let render = best(|| {
-        let warnings = found.warnings.iter().map(lint::LintWarning::diagnostic);
+        // As many as the command line shows; each is drawn with its whole line.
+        let warnings = found.warnings.iter().take(100);
+        let warnings = warnings.map(lint::LintWarning::diagnostic);
         size = warnings
             .chain(found.error.clone())
             .map(|one| one.render(&file.source, Style::Plain).len())
