@@ -10,7 +10,6 @@ impl Dockerfile {
     pub fn print(&self) -> String {
         let mut text = directives(&self.directives);
         let escape = self.directives.escape;
-        let last = self.instructions.len().saturating_sub(1);
         for (at, instruction) in self.instructions.iter().enumerate() {
             if at == 0 && !instruction.comments.is_empty() {
                 // Ends the directives: the comment that follows might look like one.
@@ -19,7 +18,7 @@ impl Dockerfile {
             if at > 0 && matches!(instruction.kind, InstructionKind::From(_)) {
                 text.push('\n');
             }
-            print(&mut text, instruction, escape, at == last);
+            print(&mut text, instruction, escape);
         }
         text
     }
@@ -39,7 +38,7 @@ fn directives(directives: &Directives) -> String {
     text
 }
 
-fn print(text: &mut String, instruction: &Instruction, escape: char, is_last: bool) {
+fn print(text: &mut String, instruction: &Instruction, escape: char) {
     for comment in &instruction.comments {
         text.push_str(&format!("# {comment}\n"));
     }
@@ -53,15 +52,14 @@ fn print(text: &mut String, instruction: &Instruction, escape: char, is_last: bo
         text.push(' ');
         text.push_str(rest);
     }
-    // A file may end in the middle of a continued line, and then an escape character that stood before
-    // the last one is left over at the end. It needs another one behind it to stay what it is.
+    // An escape character can be left over at the end: of a file that ends in the middle of a continued
+    // line, or before a blank that no continuation may end in. It needs such a blank to stay what it is.
     let continued = rest.ends_with(escape)
         && !rest
             .strip_suffix(escape)
             .is_some_and(|rest| rest.ends_with(escape));
-    if is_last && continued {
-        text.push(' ');
-        text.push(escape);
+    if continued {
+        text.push('\u{c}');
     }
     text.push('\n');
     for body in &instruction.heredocs {

@@ -533,6 +533,17 @@ fn ports_are_read_as_buildkit_reads_them() {
 }
 
 #[test]
+fn an_escape_character_that_ends_an_instruction_is_printed_so_that_it_does() {
+    for text in [
+        "FROM x\nARG a=b\\\u{c}\nARG c=d\n",
+        "FROM x\nARG a=b\\\n\\",
+        "FROM x\nRUN a \\\u{b}\nRUN b\n",
+    ] {
+        check_print(&read(text));
+    }
+}
+
+#[test]
 fn printing_is_stable_over_the_tables() {
     for (text, _) in FORMS {
         let is_from = text.trim_start().to_uppercase().starts_with("FROM");
