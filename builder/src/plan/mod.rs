@@ -27,7 +27,8 @@ use wythe_layers::spec::{ImageConfig, Raw, Reference};
 use crate::parse::{CacheSharing, SourceText, Span};
 use crate::{GitPlace, ImageAt, Network, Security};
 
-pub(crate) use stages::{plan, platform_args};
+pub(crate) use stages::plan;
+pub use stages::platform_args;
 
 /// What to build.
 #[derive(Debug)]

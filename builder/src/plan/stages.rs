@@ -424,11 +424,10 @@ fn is_uncached(policy: &CachePolicy, name: &str, index: usize) -> bool {
     }
 }
 
-/// `BUILDPLATFORM`, `TARGETARCH`, …: overridable, visible to `FROM`, elsewhere once declared.
-pub(crate) fn platform_args(
-    request: &BuildRequest,
-    target_stage: &str,
-) -> BTreeMap<String, String> {
+/// `BUILDPLATFORM`, `TARGETARCH`, …, by name (Dockerfile reference §Automatic platform ARGs): a build
+/// argument of the name wins; visible to `FROM`, elsewhere once declared. `target_stage` is what
+/// `TARGETSTAGE` says: the target's name, or `default`.
+pub fn platform_args(request: &BuildRequest, target_stage: &str) -> BTreeMap<String, String> {
     let mut args = BTreeMap::new();
     for (prefix, platform) in [
         ("BUILD", &request.build_platform),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use wythe_builder::ignore::IgnoreRules;
 use wythe_builder::parse::{self, Dockerfile, Expander, GlobalScope, ParseError, lint};
-use wythe_builder::{BuildRequest, DOCKERFILE_NAMES};
+use wythe_builder::{BuildRequest, DOCKERFILE_NAMES, platform_args};
 use wythe_layers::image;
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::store::Store;
@@ -143,30 +143,9 @@ impl Images<'_> {
     }
 }
 
-/// The predefined arguments (Dockerfile reference §Automatic platform ARGs).
+/// The predefined arguments, as a build of the request's target has them.
 pub(crate) fn platform_arguments(request: &BuildRequest) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::new();
-    let mut add = |prefix: &str, platform: &Platform| {
-        let variant = platform.variant.clone().unwrap_or_default();
-        let version = platform.os_version.clone().unwrap_or_default();
-        for (name, value) in [
-            ("PLATFORM", platform.to_string()),
-            ("OS", platform.os.clone()),
-            ("OSVERSION", version),
-            ("ARCH", platform.architecture.clone()),
-            ("VARIANT", variant),
-        ] {
-            values.insert(format!("{prefix}{name}"), value);
-        }
-    };
-    add("BUILD", &request.build_platform);
-    add("TARGET", &request.platform);
-    let target = request.target.clone();
-    values.insert(
-        "TARGETSTAGE".to_owned(),
-        target.unwrap_or_else(|| "default".to_owned()),
-    );
-    values
+    platform_args(request, request.target.as_deref().unwrap_or("default"))
 }
 
 /// Whether `--check` of this directory means its one Dockerfile.
