@@ -85,19 +85,25 @@ impl Uploads {
             .get_mut(id)
             .filter(|upload| upload.repository == repository.name())
             .ok_or_else(unknown)?;
-        let writer = upload.writer.take().ok_or_else(|| {
-            ApiError::new(
-                Code::BlobUploadInvalid,
-                "another request writes to this upload",
-            )
-            .with_status(StatusCode::CONFLICT)
-        })?;
+        let writer = upload.writer.take().ok_or_else(busy)?;
         upload.touched = Instant::now();
         let held = Held {
             uploads: Arc::clone(self),
             id: id.to_owned(),
         };
         Ok((held, writer))
+    }
+
+    /// Bytes that an upload of this repository has. Nothing is taken, so a request that begins to
+    /// write meanwhile is not turned away.
+    fn size_bytes(&self, repository: &Repository, id: &str) -> Result<u64, ApiError> {
+        let mut open = self.lock();
+        let upload = open
+            .get_mut(id)
+            .filter(|upload| upload.repository == repository.name())
+            .ok_or_else(unknown)?;
+        upload.touched = Instant::now();
+        Ok(upload.writer.as_ref().ok_or_else(busy)?.size_bytes())
     }
 }
 
@@ -121,6 +127,14 @@ impl Drop for Held {
             open.remove(&self.id);
         }
     }
+}
+
+fn busy() -> ApiError {
+    ApiError::new(
+        Code::BlobUploadInvalid,
+        "another request writes to this upload",
+    )
+    .with_status(StatusCode::CONFLICT)
 }
 
 fn unknown() -> ApiError {
@@ -206,9 +220,7 @@ pub(super) fn status(
     repository: &Repository,
     id: &str,
 ) -> Result<Response<Body>, ApiError> {
-    let (held, writer) = state.uploads.take(repository, id)?;
-    let size = writer.size_bytes();
-    held.give_back(writer);
+    let size = state.uploads.size_bytes(repository, id)?;
     let answer = Answer::new(StatusCode::NO_CONTENT);
     Ok(progress(answer, repository, id, size).bytes(bytes::Bytes::new()))
 }

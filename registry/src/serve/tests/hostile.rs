@@ -1,5 +1,6 @@
 //! Clients that lie, stall and flood. Each test ends by asking whether the others are still served.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -125,12 +126,35 @@ fn an_upload_whose_client_left_can_be_taken_up() {
     let head =
         format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234");
     stream.write_all(head.as_bytes()).unwrap();
-    // Until then the upload is in another request's hands.
+    // From then on until the client leaves the upload is in that request's hands.
     let deadline = Instant::now() + Duration::from_secs(10);
     while server.request("GET", &path).status != 409 && Instant::now() < deadline {}
     drop(stream);
     while server.request("GET", &path).status == 409 && Instant::now() < deadline {}
     assert_eq!(server.request("GET", &path).header("range"), "0-4");
+}
+
+#[test]
+fn to_ask_how_far_an_upload_is_turns_no_writer_away() {
+    let server = TestServer::start();
+    let path = server.begin("a");
+    let written = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !written.load(Ordering::Relaxed) {
+                    let status = server.request("GET", &path).status;
+                    assert!([204, 409].contains(&status), "{status}");
+                }
+            });
+        }
+        let statuses: Vec<u16> = (0..300)
+            .map(|_| server.send("PATCH", &path, &[], b"0").status)
+            .collect();
+        written.store(true, Ordering::Relaxed);
+        assert_eq!(statuses, [202; 300]);
+    });
+    assert_eq!(server.request("GET", &path).header("range"), "0-299");
 }
 
 #[test]
