@@ -9,6 +9,7 @@ mod cache_mount;
 pub(crate) mod epoch;
 mod finish;
 mod keys;
+mod mask;
 mod materials;
 mod mounts;
 mod output;

@@ -26,6 +26,8 @@ pub(super) struct Prepared {
     pub(super) mounts: Vec<ProcessMount>,
     /// Secrets given as variables.
     pub(super) env: Vec<String>,
+    /// All secrets that the process is given.
+    pub(super) secrets: Vec<Secret>,
     /// To be kept until the process has ended.
     pub(super) held: Vec<Held>,
 }
@@ -225,6 +227,7 @@ fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> 
         }
         return Ok(());
     };
+    prepared.secrets.push(content.clone());
     if let Some(name) = env {
         let value = String::from_utf8_lossy(content.expose());
         prepared.env.push(format!("{name}={value}"));

@@ -2,6 +2,7 @@
 
 use wythe_layers::snapshot::CommitOptions;
 
+use super::mask::Mask;
 use super::materials;
 use super::mounts::{self, Prepared};
 use super::output::Lines;
@@ -21,6 +22,7 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
     let Prepared {
         mounts,
         env: secret_env,
+        secrets,
         held,
     } = mounts::prepare(worker, step)?;
     let snapshot = snapshotter.prepare(session.store, &stack)?;
@@ -41,7 +43,8 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
         limits: session.request.limits.clone(),
         shm_size_bytes: session.request.shm_size_bytes,
     };
-    let lines = Lines::new(worker.id(), session.builder.observer.as_ref());
+    let mask = Mask::new(&secrets);
+    let lines = Lines::new(worker.id(), session.builder.observer.as_ref(), mask);
     let exit = executor
         .run(&root, &process, &lines, &session.cancel)
         .map_err(|source| Error::Executor { source });

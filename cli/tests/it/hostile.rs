@@ -286,12 +286,13 @@ fn secrets_are_in_no_file_of_the_store_and_in_no_log() {
     let secret = "hush-4711-hush";
     sandbox.file(
         "context/Dockerfile",
-        "FROM shell\nRUN --mount=type=secret,id=s,env=TOKEN test -n \"$TOKEN\" && echo there > /there\nRUN --mount=type=secret,id=s,env=TOKEN false\n",
+        "FROM shell\nRUN --mount=type=secret,id=s,env=TOKEN test -n \"$TOKEN\" && echo there > /there\nRUN --mount=type=secret,id=s,env=TOKEN set -x; echo \"I say $TOKEN aloud\"; cat /run/secrets/s; exit 3\n",
     );
     let mut build = sandbox.wythe(["build", "--no-cache", "--secret", "id=s,env=S", "context"]);
     build.env("S", secret).env("WYTHE_LOG", "trace");
     let (_, log) = fail(&mut build);
-    assert!(log.contains("exit code 1"), "{log}");
+    assert!(log.contains("exit code 3"), "{log}");
+    assert!(log.contains("I say *** aloud"), "{log}");
     assert!(!log.contains(secret), "{log}");
     sandbox.file(
         "context/Dockerfile",
