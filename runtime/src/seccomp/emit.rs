@@ -24,14 +24,25 @@ const RETURN_KILL_PROCESS: u32 = 0x8000_0000;
 const RETURN_ERRNO: u32 = 0x0005_0000;
 const RETURN_ALLOW: u32 = 0x7fff_0000;
 
-/// A filter that gives these answers to calls of this architecture and kills who makes others.
-pub(super) fn program(architecture: u32, answers: Answers) -> BpfProgram {
-    let mut program = vec![
-        instruction(LOAD_WORD, 0, 0, DATA_ARCHITECTURE),
-        instruction(JUMP_IF_EQUAL, 1, 0, architecture),
-        leaf(RETURN_KILL_PROCESS),
-        instruction(LOAD_WORD, 0, 0, DATA_NUMBER),
-    ];
+/// A filter that gives the calls of each of these architectures its answers, and kills who makes
+/// others.
+pub(super) fn program(profiles: Vec<(u32, Answers)>) -> BpfProgram {
+    let mut program = vec![instruction(LOAD_WORD, 0, 0, DATA_ARCHITECTURE)];
+    for (architecture, answers) in profiles {
+        let decision = bisect(&ranges(answers));
+        // Conditional jumps reach 255 instructions far.
+        program.push(instruction(JUMP_IF_EQUAL, 1, 0, architecture));
+        let distance = u32::try_from(decision.len()).unwrap_or(u32::MAX);
+        program.push(instruction(JUMP, 0, 0, distance.saturating_add(1)));
+        program.push(instruction(LOAD_WORD, 0, 0, DATA_NUMBER));
+        program.extend(decision);
+    }
+    program.push(leaf(RETURN_KILL_PROCESS));
+    program
+}
+
+/// Numbers with one answer, as one.
+fn ranges(answers: Answers) -> Vec<(u32, Answer)> {
     let mut ranges: Vec<(u32, Answer)> = Vec::new();
     for (start, answer) in answers {
         match ranges.last() {
@@ -39,8 +50,7 @@ pub(super) fn program(architecture: u32, answers: Answers) -> BpfProgram {
             _ => ranges.push((start, answer)),
         }
     }
-    program.extend(bisect(&ranges));
-    program
+    ranges
 }
 
 fn is_same(one: &Answer, other: &Answer) -> bool {

@@ -16,6 +16,8 @@ mod lifecycle;
 mod modes;
 mod mounts;
 mod privileges;
+#[cfg(target_arch = "x86_64")]
+mod programs_of_32_bits;
 mod rungs;
 mod runner;
 mod terminal;
@@ -44,6 +46,8 @@ fn main() {
         terminal::TESTS,
         hostile::TESTS,
         rungs::TESTS,
+        #[cfg(target_arch = "x86_64")]
+        programs_of_32_bits::TESTS,
     ]
     .concat();
     std::process::exit(runner::run(&tests));

@@ -1,17 +1,29 @@
-//! Docker's default system call profile as a table.
-//!
-//! Facts as of moby/profiles `seccomp/default.json` (September 2026), for the architectures we are
-//! built for. Names that exist only on 32-bit architectures are left out; see the module above for
-//! what happens to those. A system call that is in no list is refused.
+//! The profile for the architecture we are built for. Names that exist only on others are left out.
 
 use caps::Capability;
 
-/// The last system call this table knows of. Newer ones are answered with ENOSYS, so that programs
-/// fall back to older ones, as runc does.
-pub(super) const LAST_KNOWN: u32 = 466;
+use super::{ByCapability, Table};
+
+/// The system calls of this architecture.
+pub(crate) const TABLE: Table = Table {
+    architecture: ARCHITECTURE,
+    allowed: &[COMMON, RECENT, NATIVE],
+    by_capability: BY_CAPABILITY,
+    clone: libc::SYS_clone,
+    clone3: libc::SYS_clone3,
+    personality: libc::SYS_personality,
+    socket: libc::SYS_socket,
+};
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+pub(crate) const ARCHITECTURE: u32 = 0xc000_00b7;
+#[cfg(target_arch = "riscv64")]
+pub(crate) const ARCHITECTURE: u32 = 0xc000_00f3;
 
 /// Always allowed, on every architecture.
-pub(super) const COMMON: &[i64] = &[
+const COMMON: &[i64] = &[
     libc::SYS_accept,
     libc::SYS_accept4,
     libc::SYS_adjtimex,
@@ -260,7 +272,7 @@ pub(super) const COMMON: &[i64] = &[
 ];
 
 /// Always allowed; newer than the libc crate. The same numbers everywhere.
-pub(super) const RECENT: &[i64] = &[
+const RECENT: &[i64] = &[
     451, // cachestat
     452, // fchmodat2
     453, // map_shadow_stack
@@ -278,7 +290,7 @@ pub(super) const RECENT: &[i64] = &[
 
 /// Always allowed; of this architecture.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE: &[i64] = &[
+const NATIVE: &[i64] = &[
     libc::SYS_arch_prctl,
     libc::SYS_modify_ldt,
     libc::SYS_access,
@@ -330,7 +342,7 @@ pub(super) const NATIVE: &[i64] = &[
 
 /// Always allowed; of this architecture.
 #[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE: &[i64] = &[
+const NATIVE: &[i64] = &[
     38,  // renameat
     84,  // sync_file_range
     163, // getrlimit
@@ -340,10 +352,10 @@ pub(super) const NATIVE: &[i64] = &[
 
 /// Always allowed; of this architecture.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(super) const NATIVE: &[i64] = &[];
+const NATIVE: &[i64] = &[];
 
 /// Allowed to who has the capability.
-pub(super) const BY_CAPABILITY: &[(Capability, &[i64])] = &[
+const BY_CAPABILITY: ByCapability = &[
     (
         Capability::CAP_DAC_READ_SEARCH,
         &[libc::SYS_open_by_handle_at],
