@@ -46,6 +46,42 @@ pub(crate) struct Global {
     pub(crate) tls_verify: Option<bool>,
 }
 
+/// Flags of `docker build` that ask for what is so anyway; accepted for its scripts' sake.
+#[derive(Debug, Args)]
+pub(crate) struct DockerOnly {
+    /// The store always has the result.
+    #[arg(long, hide = true)]
+    load: bool,
+    /// Nothing is left of a step but its layer.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    /// The same after a failure.
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_rm: Option<bool>,
+    /// No attestation is made.
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    provenance: Option<()>,
+    /// No attestation is made.
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    sbom: Option<()>,
+    /// No attestation is made.
+    #[arg(long, hide = true, value_parser = no_attestation)]
+    attest: Vec<()>,
+}
+
+/// Takes what asks for no attestation: `false`, or `type=provenance,disabled=true`.
+fn no_attestation(text: &str) -> Result<(), String> {
+    let is_off = matches!(text, "false" | "0")
+        || text
+            .split(',')
+            .any(|field| matches!(field, "disabled=true" | "disabled=1"));
+    if is_off {
+        Ok(())
+    } else {
+        Err("attestations are not made yet; leave the flag out, or turn it off".to_owned())
+    }
+}
+
 /// One verb each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -165,9 +201,9 @@ pub(crate) struct BuildArgs {
     /// Push the result to the registries its names say; short for `--output type=registry`
     #[arg(long)]
     pub(crate) push: bool,
-    /// Accepted for Docker's sake: the store always has the result
-    #[arg(long, hide = true)]
-    pub(crate) load: bool,
+    /// What scripts for Docker say.
+    #[command(flatten)]
+    pub(crate) docker: DockerOnly,
     /// Stop at this stage, by name or index
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
@@ -631,6 +667,31 @@ mod tests {
                 .map(ToString::to_string)
                 .unwrap_or_default();
             assert!(help.contains("Examples:"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn what_scripts_for_docker_say_is_taken_where_it_is_so_anyway() {
+        let parse = |flag: &str| Cli::try_parse_from(["wythe", "build", flag, "."]).is_ok();
+        for flag in [
+            "--load",
+            "--rm",
+            "--rm=true",
+            "--force-rm",
+            "--provenance=false",
+            "--sbom=false",
+            "--attest=type=provenance,disabled=true",
+        ] {
+            assert!(parse(flag), "{flag}");
+        }
+        for flag in [
+            "--provenance=true",
+            "--provenance=mode=max",
+            "--sbom=true",
+            "--attest=type=sbom",
+            "--builder=x",
+        ] {
+            assert!(!parse(flag), "{flag}");
         }
     }
 }

@@ -105,7 +105,7 @@ _wythe() {
             return 0
             ;;
         wythe__subcmd__build)
-            opts="-f -t -o -q -D -h -V --file --tag --output --push --load --target --build-arg --build-context --label --annotation --platform --no-cache --no-cache-filter --pull --network --secret --ssh --allow --add-host --ulimit --shm-size --iidfile --metadata-file --check --call --format --progress --quiet --jobs --root --debug --tls-verify --help --version"
+            opts="-f -t -o -q -D -h -V --file --tag --output --push --load --rm --force-rm --provenance --sbom --attest --target --build-arg --build-context --label --annotation --platform --no-cache --no-cache-filter --pull --network --secret --ssh --allow --add-host --ulimit --shm-size --iidfile --metadata-file --check --call --format --progress --quiet --jobs --root --debug --tls-verify --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -132,6 +132,26 @@ _wythe() {
                     return 0
                     ;;
                 -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rm)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --force-rm)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --provenance)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --sbom)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --attest)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

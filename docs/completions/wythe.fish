@@ -53,6 +53,13 @@ complete -c wythe -n "__fish_wythe_needs_command" -f -a "man" -d 'Write the manu
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s f -l file -d 'The Dockerfile; `-` is standard input [default: CONTEXT/Dockerfile, then CONTEXT/Containerfile]' -r -F
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s t -l tag -d 'Name the result; may be given several times' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -s o -l output -d 'Also write the result: `type=oci|docker|tar|local,dest=PATH`, `type=registry`, `type=oci,tar=false,dest=DIR`' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l rm -d 'Nothing is left of a step but its layer' -r -f -a "true\t''
+false\t''"
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l force-rm -d 'The same after a failure' -r -f -a "true\t''
+false\t''"
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l provenance -d 'No attestation is made' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l sbom -d 'No attestation is made' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l attest -d 'No attestation is made' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l target -d 'Stop at this stage, by name or index' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l build-arg -d 'Set a build argument; without a value it is taken from the environment' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l build-context -d 'Another context: `NAME=DIR`, `NAME=docker-image://REF`, `NAME=oci-layout://DIR[:TAG][@DIGEST]`, `NAME=` and an archive, http(s) or git address' -r
@@ -83,7 +90,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l root -d 'Directory
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l tls-verify -d 'Only HTTPS with verified certificates; `=false` also takes less' -r -f -a "true\t''
 false\t''"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l push -d 'Push the result to the registries its names say; short for `--output type=registry`'
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l load -d 'Accepted for Docker\'s sake: the store always has the result'
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l load -d 'The store always has the result'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l no-cache -d 'Run every step again'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l pull -d 'Ask the registries for the newest base images'
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l check -d 'Check the Dockerfile, or all below a directory that has none itself, and build nothing'
