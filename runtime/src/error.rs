@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Machine;
 use crate::text::OsText;
 use crate::userns::NoUserNamespace;
 
@@ -239,6 +240,9 @@ pub enum Refusal {
     /// The image has no such group.
     #[error("the image has no such group")]
     NoSuchGroup,
+    /// A program for another machine, and no emulator that the kernel knows of.
+    #[error("it is a program for {0}")]
+    Foreign(Machine),
     /// An ID outside the user namespace.
     #[error("the ID is not mapped into the user namespace")]
     UnmappedId,
@@ -285,12 +289,33 @@ impl Failure {
                  run as the image's root user"
                     .into(),
             ),
+            (Stage::Execute, errno, Some(Refusal::Foreign(machine))) => {
+                Some(emulation_hint(machine, errno == Some(libc::ENOENT)))
+            }
             (Stage::Execute, Some(libc::ENOEXEC), _) => {
                 Some("the file is no program this machine can run, or a script without #!".into())
             }
             _ => None,
         }
     }
+}
+
+/// How programs of another machine can be run. Where the kernel knows an emulator by a path only,
+/// it looks for it in the container.
+fn emulation_hint(machine: Machine, is_registered: bool) -> String {
+    let emulator = machine.emulator();
+    let emulator = emulator.as_deref().unwrap_or("an emulator");
+    if is_registered {
+        return format!(
+            "{emulator} is registered with the kernel (/proc/sys/fs/binfmt_misc) without the flag \
+             F, so it is looked for in the container: register it with F, as the package \
+             qemu-user-static does"
+        );
+    }
+    format!(
+        "install qemu-user-static, which registers {emulator} with the kernel, or build on a \
+         {machine} machine"
+    )
 }
 
 impl std::fmt::Display for Failure {

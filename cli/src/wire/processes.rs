@@ -100,6 +100,9 @@ impl Processes {
                 .mounts
                 .push(mount(wanted, &self.scratch, forwarders)?);
         }
+        // A pipe that is at its end, as with BuildKit: there are programs that look whether it is
+        // one, and read it then instead of what they would read in a terminal.
+        bundle.stdio.stdin = Stream::Pipe;
         bundle.stdio.stdout = Stream::Pipe;
         bundle.stdio.stderr = Stream::Pipe;
         Ok(bundle)
@@ -121,6 +124,7 @@ impl Executor for Processes {
         let mut forwarders = Vec::new();
         let bundle = self.bundle(root, process, &mut forwarders)?;
         let mut container = launch(bundle.validate()?)?;
+        drop(container.stdin.take());
         if !container.degradations().is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             for degradation in container.degradations() {
                 tracing::warn!("{degradation}");

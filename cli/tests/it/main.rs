@@ -27,6 +27,7 @@ mod mistakes;
 mod mounts;
 mod named_contexts;
 mod peers;
+mod platforms;
 mod repositories;
 mod run;
 mod serve;

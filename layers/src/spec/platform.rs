@@ -148,8 +148,8 @@ impl Platform {
 
     /// Whether an image for `offered` runs where `self` is asked for, and how well: lower is better.
     ///
-    /// Exact first; an older ARM variant serves a newer machine; `amd64` without variant serves
-    /// any `amd64` variant.
+    /// As BuildKit has it (containerd's `platforms.Only`): exact first, then older variants, then
+    /// what the machine runs beside them: 32-bit x86 on `amd64`, 32-bit ARM on `arm64`.
     pub fn match_rank(&self, offered: &Self) -> Option<u32> {
         let offered = Self::new(
             &offered.os,
@@ -159,30 +159,81 @@ impl Platform {
         if self.os != offered.os {
             return None;
         }
-        if self.architecture == "arm64" && offered.architecture == "arm" {
-            // A 64-bit ARM machine usually runs 32-bit programs, but never by preference.
-            return Some(100 + 8 - variant_number(offered.variant.as_deref(), 7)?.min(8));
-        }
-        if self.architecture != offered.architecture {
-            return None;
-        }
-        if self.variant == offered.variant {
+        if self.architecture == offered.architecture && self.variant == offered.variant {
             return Some(0);
         }
-        let default = match self.architecture.as_str() {
-            "arm" => 7,
-            "arm64" => 8,
-            "amd64" => 1,
-            _ => return None,
-        };
-        let wanted = variant_number(self.variant.as_deref(), default)?;
-        let have = variant_number(offered.variant.as_deref(), default)?;
-        wanted.checked_sub(have)
+        let candidates = self.older().into_iter().chain(self.beside()).zip(1..);
+        candidates
+            .map(|((architecture, variant), rank)| {
+                let candidate = Self::new(&self.os, architecture, Some(&variant));
+                (candidate, rank)
+            })
+            .find(|(candidate, _)| {
+                candidate.architecture == offered.architecture
+                    && candidate.variant == offered.variant
+            })
+            .map(|(_, rank)| rank)
+    }
+
+    /// Older variants of this architecture whose programs it runs, the newest first.
+    fn older(&self) -> Vec<(&'static str, String)> {
+        let variant = self.variant.as_deref();
+        match self.architecture.as_str() {
+            "amd64" => older_numbers("amd64", variant, 1),
+            "arm" => older_numbers("arm", variant, 5),
+            "arm64" => older_arm64(variant.unwrap_or("v8")),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Other architectures that machines of this one run the programs of.
+    fn beside(&self) -> Vec<(&'static str, String)> {
+        match (self.architecture.as_str(), self.variant.as_deref()) {
+            ("amd64", _) => vec![("386", String::new())],
+            // There is no 32-bit ARM of version 9: those run what version 8 does.
+            ("arm64", None) => older_numbers("arm", Some("v9"), 5),
+            ("arm64", Some(variant)) if variant.starts_with("v8") || variant.starts_with("v9") => {
+                older_numbers("arm", Some("v9"), 5)
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
-fn variant_number(variant: Option<&str>, default: u32) -> Option<u32> {
-    variant.map_or(Some(default), |v| v.strip_prefix('v')?.parse().ok())
+/// The variants below this one, down to `oldest`.
+fn older_numbers(
+    architecture: &'static str,
+    variant: Option<&str>,
+    oldest: u8,
+) -> Vec<(&'static str, String)> {
+    let number = variant.and_then(|variant| variant.strip_prefix('v')?.parse::<u8>().ok());
+    let below = oldest..number.unwrap_or(0);
+    below
+        .rev()
+        .map(|number| (architecture, format!("v{number}")))
+        .collect()
+}
+
+/// The variants below this one of 64-bit ARM: 9.n has all of 8.(n + 5).
+fn older_arm64(variant: &str) -> Vec<(&'static str, String)> {
+    let (major, minor) = variant.split_once('.').unwrap_or((variant, "0"));
+    let Ok(minor) = minor.parse::<u8>() else {
+        return Vec::new();
+    };
+    let below = |major: u8, end: u8| (0..end).rev().map(move |minor| (major, minor));
+    let all: Vec<(u8, u8)> = match major {
+        "v8" if minor <= 9 => below(8, minor).collect(),
+        "v9" if minor <= 7 => below(9, minor)
+            .chain(below(8, (minor + 6).min(10)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    all.into_iter()
+        .map(|(major, minor)| match minor {
+            0 => ("arm64", format!("v{major}")),
+            _ => ("arm64", format!("v{major}.{minor}")),
+        })
+        .collect()
 }
 
 impl fmt::Display for Platform {
@@ -374,11 +425,46 @@ mod tests {
                 .unwrap()
                 .match_rank(&have.parse().unwrap())
         };
-        assert_eq!(rank("linux/amd64", "linux/amd64"), Some(0));
-        assert_eq!(rank("linux/amd64", "linux/arm64"), None);
-        assert_eq!(rank("linux/arm/v7", "linux/arm/v6"), Some(1));
-        assert_eq!(rank("linux/arm/v6", "linux/arm/v7"), None);
-        assert!(rank("linux/arm64", "linux/arm/v7") > rank("linux/arm64", "linux/arm64"));
-        assert_eq!(rank("windows/amd64", "linux/amd64"), None);
+        // What is asked for, then what serves, the best first.
+        for (wanted, served) in [
+            (
+                "linux/amd64/v3",
+                "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386",
+            ),
+            ("linux/amd64", "linux/amd64 linux/386"),
+            ("linux/386", "linux/386"),
+            ("linux/arm/v7", "linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/arm/v6", "linux/arm/v6 linux/arm/v5"),
+            (
+                "linux/arm64",
+                "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5",
+            ),
+            (
+                "linux/arm64/v8.2",
+                "linux/arm64/v8.2 linux/arm64/v8.1 linux/arm64 linux/arm/v7",
+            ),
+            (
+                "linux/arm64/v9.1",
+                "linux/arm64/v9.1 linux/arm64/v9 linux/arm64/v8.6 linux/arm64 linux/arm/v8",
+            ),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            let ranks: Vec<_> = served.split(' ').map(|have| rank(wanted, have)).collect();
+            assert!(ranks.is_sorted(), "{wanted}: {ranks:?}");
+            assert_eq!(ranks.first(), Some(&Some(0)), "{wanted}");
+            assert!(ranks.iter().all(Option::is_some), "{wanted}: {ranks:?}");
+        }
+        for (wanted, offered) in [
+            ("linux/amd64", "linux/arm64"),
+            ("linux/amd64", "linux/amd64/v2"),
+            ("linux/386", "linux/amd64"),
+            ("linux/arm/v6", "linux/arm/v7"),
+            ("linux/arm/v7", "linux/arm64"),
+            ("linux/arm64", "linux/arm64/v8.1"),
+            ("linux/arm64/v9", "linux/arm64/v8.6"),
+            ("windows/amd64", "linux/amd64"),
+        ] {
+            assert_eq!(rank(wanted, offered), None, "{wanted} {offered}");
+        }
     }
 }

@@ -23,14 +23,16 @@ const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
-    ("/proc/kcore", "core"),
 ];
+
+/// The machine's memory, and its link, on kernels that show it.
+const CORE: &str = "/proc/kcore";
 
 /// Docker's size of /dev.
 const DEV_SIZE_BYTES: u64 = 64 << 20;
@@ -127,6 +129,9 @@ pub(crate) fn fill(
     }
     for (target, name) in LINKS {
         in_root::symlink(target, &dev, name).at(Stage::Device, name)?;
+    }
+    if in_root::open(root, Path::new(CORE)).is_ok() {
+        in_root::symlink(CORE, &dev, "core").at(Stage::Device, "core")?;
     }
     let shm = mounts::new_tmpfs(Some(plan.shm_size_bytes), 0o1777, HARDENED);
     mount_below(&dev, "shm", shm)?;

@@ -5,7 +5,7 @@
 //! installation is still allowed.
 
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -22,6 +22,7 @@ use crate::error::{At, Failure, Refusal, Stage};
 use crate::init::devices::Console;
 use crate::init::monitor::Descriptors;
 use crate::init::{reaper, root};
+use crate::machine::Machine;
 use crate::passwd::{self, DatabaseError, ResolvedUser, UserError};
 use crate::plan::{Plan, PlannedProcess};
 use crate::text::OsText;
@@ -369,14 +370,18 @@ impl Program {
 
     fn execute(&self) -> Result<Infallible, Failure> {
         let mut reason = nix::errno::Errno::ENOENT;
+        let mut foreign = None;
         for path in &self.candidates {
             let Err(error) = nix::unistd::execve(path, &self.args, &self.env);
             match error {
-                nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR => {}
+                // Of a file that is there: its interpreter is not.
+                nix::errno::Errno::ENOENT => foreign = foreign.or_else(|| machine_of(path)),
+                nix::errno::Errno::ENOTDIR => {}
                 // There may be one further on that can be executed.
                 nix::errno::Errno::EACCES => reason = error,
                 _ => {
                     reason = error;
+                    foreign = machine_of(path);
                     break;
                 }
             }
@@ -387,6 +392,13 @@ impl Program {
             .map(|name| name.to_bytes())
             .unwrap_or_default();
         let subject = std::ffi::OsStr::from_bytes(name).to_owned();
-        Err(Failure::system(Stage::Execute, subject, &reason.into()))
+        let mut failure = Failure::system(Stage::Execute, subject, &reason.into());
+        failure.refusal = foreign.map(Refusal::Foreign);
+        Err(failure)
     }
+}
+
+/// The machine that a program is for, if that is not this one.
+fn machine_of(path: &CStr) -> Option<Machine> {
+    Machine::foreign(Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())))
 }
