@@ -97,7 +97,7 @@ fn peer_images_built_here_run_everywhere() {
            --pidfile $PWD/d/pid --insecure-registry 127.0.0.0/8 >d/log 2>&1 & daemon=$!\n\
          trap 'kill $daemon; wait $daemon || true' EXIT\n\
          docker() {{ /usr/bin/docker -H unix://$PWD/d/sock \"$@\"; }}\n\
-         for i in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.1; done\n\
+         for i in $(seq 1200); do docker version >/dev/null 2>&1 && break; sleep 0.1; done\n\
          docker pull -q {name} >&2; docker run --rm --network none {name}\n\
          docker rmi -f {name} >&2; docker load -q -i docker.tar >&2; docker run --rm --network none {name}\n\
          c=\"ctr -a $PWD/d/exec/containerd/containerd.sock\"\n\

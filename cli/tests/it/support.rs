@@ -1,9 +1,11 @@
 //! What every test needs: a folder and a store of its own, and the binary.
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -231,7 +233,7 @@ impl Server {
 
     /// Debian's registry on a free port, with more lines of configuration.
     pub(crate) fn docker_registry_with(sandbox: &Sandbox, more: &str) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = unused_address().to_string();
         let data = sandbox.path("docker-registry");
         let config = format!(
             "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '{address}'}}\n{more}",
@@ -259,20 +261,21 @@ impl Drop for Server {
     }
 }
 
-/// Waits until something is so, for half a minute at most.
+/// Waits until something is so. Only a failing test waits to the end, however busy the machine.
 pub(crate) fn wait_for(what: &str, mut ready: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !ready() {
         assert!(Instant::now() < deadline, "{what} did not get ready");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// An address of this machine on which nothing listens and no other process or test will, unlike
+/// a port of 127.0.0.1 that was free a moment ago: by the number of this process, which has at most
+/// 22 bits.
+pub(crate) fn unused_address() -> SocketAddr {
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, 64 + high, middle, low], port))
 }

@@ -3,15 +3,15 @@
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wythe_layers::image::{ImageSource, fetch};
 use wythe_layers::progress::Silent;
 use wythe_layers::spec::{Digest, MediaType, Platform};
-use wythe_registry::{Client, ClientOptions, Credential, Error, NetworkFailure, Secret};
+use wythe_registry::{Client, ClientOptions, Credential, Error, NetworkFailure, Secret, Timeouts};
 
 use crate::images::{Image, chain, client, not_found, options, reference, store_in};
-use crate::server::{Answer, Call, Server};
+use crate::server::{Answer, Call, Server, unused_address};
 
 fn resolve_error(server: &Server) -> Error {
     client()
@@ -86,9 +86,7 @@ fn huge_documents_are_not_read() {
     });
     assert!(matches!(resolve_error(&claimed), Error::TooLarge { .. }));
     let endless = manifests(|_| Answer::new(200).body(vec![b' '; 1 << 20]).endless());
-    let begun = Instant::now();
     assert!(matches!(resolve_error(&endless), Error::TooLarge { .. }));
-    assert!(begun.elapsed() < Duration::from_secs(3));
     let error = manifests(|_| Answer::new(400).body(vec![b'x'; 1 << 20]).endless());
     assert!(matches!(
         resolve_error(&error),
@@ -128,12 +126,10 @@ fn an_index_of_itself_ends() {
             .header("Content-Type", MediaType::INDEX.as_str())
             .body(body)
     });
-    let begun = Instant::now();
     assert!(matches!(
         resolve_error(&server),
         Error::DigestMismatch { .. }
     ));
-    assert!(begun.elapsed() < Duration::from_secs(2));
 }
 
 #[test]
@@ -174,9 +170,7 @@ fn a_blob_that_lies_leaves_nothing_behind() {
         let resolved = client
             .resolve(&reference(&server.host()), &Platform::host())
             .unwrap();
-        let begun = Instant::now();
         let error = fetch(&store, &client, &resolved, false, 1, &Silent).unwrap_err();
-        assert!(begun.elapsed() < Duration::from_secs(5), "{lie}");
         assert!(!store.blobs().has(&layer).unwrap(), "{lie}: {error}");
         assert!(
             store.blobs().list().unwrap().is_empty(),
@@ -187,10 +181,26 @@ fn a_blob_that_lies_leaves_nothing_behind() {
 
 #[test]
 fn a_silent_registry_is_given_up() {
-    let slow = manifests(|_| Answer::new(200).delay(Duration::from_secs(20)));
-    let begun = Instant::now();
-    let error = resolve_error(&slow);
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    let soon = Duration::from_millis(500);
+    let client = Client::new(ClientOptions {
+        timeouts: Timeouts {
+            connect: soon,
+            answer: soon,
+            idle: soon,
+            commit: soon,
+            document: soon,
+        },
+        ..options()
+    })
+    .unwrap();
+    let resolve_error = |host: &str| {
+        client
+            .resolve_image(&reference(host), &Platform::host())
+            .unwrap_err()
+    };
+    // A thread of its own sleeps there, which nobody waits for.
+    let slow = manifests(|_| Answer::new(200).delay(Duration::from_secs(3600)));
+    let error = resolve_error(&slow.host());
     assert!(
         matches!(
             error,
@@ -204,22 +214,14 @@ fn a_silent_registry_is_given_up() {
     );
     // Accepts and says nothing at all, not even to the first look.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    let begun = Instant::now();
-    let error = client()
-        .resolve_image(&reference(&host), &Platform::host())
-        .unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
+    let error = resolve_error(&listener.local_addr().unwrap().to_string());
     assert!(error.is_transient(), "{error:?}");
 }
 
 #[test]
 fn nobody_there_is_said_so() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    drop(listener);
     let error = client()
-        .resolve_image(&reference(&host), &Platform::host())
+        .resolve_image(&reference(&unused_address()), &Platform::host())
         .unwrap_err();
     assert!(
         error.to_string().starts_with("connection refused"),

@@ -10,7 +10,7 @@ use wythe_layers::spec::{
 };
 use wythe_layers::store::Store;
 use wythe_layers::tree::Flavour;
-use wythe_registry::{Client, ClientOptions, RetryPolicy, Timeouts};
+use wythe_registry::{Client, ClientOptions, RetryPolicy};
 
 use crate::server::{Answer, Call};
 
@@ -116,17 +116,10 @@ pub(crate) fn reference(host: &str) -> Reference {
     format!("{host}/test/image:latest").parse().unwrap()
 }
 
-/// Options that see nothing of this machine and lose patience soon.
+/// Options that see nothing of this machine. They wait for an answer however busy it is.
 pub(crate) fn options() -> ClientOptions {
     ClientOptions {
         certificate_directories: Vec::new(),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(2),
-            answer: Duration::from_millis(700),
-            idle: Duration::from_millis(700),
-            commit: Duration::from_secs(3),
-            document: Duration::from_secs(3),
-        },
         retry: RetryPolicy {
             attempts: 3,
             first_wait: Duration::from_millis(5),

@@ -1,6 +1,6 @@
 //! Against Debian's docker-registry, and skopeo as the other side.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use wythe_layers::spec::{Index, MediaType, Platform, Raw, Reference};
 use wythe_registry::{BlobSources, Client, ClientOptions, Credential, Error, Secret};
 
 use crate::images::{Image, chain, options, store_in};
+use crate::server::unused_address;
 
 /// `htpasswd -nbB me 's3cret:pass'`
 const HTPASSWD: &str = "me:$2y$05$abcdefghijklmnopqrstuuKqhJSfTIYV1SkiVqP0GjQATd/vnrS1a\n";
@@ -39,14 +40,10 @@ struct Distribution {
 impl Distribution {
     fn start(htpasswd: Option<&str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let host = unused_address();
         let root = directory.path().display();
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n"
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\n  delete:\n    enabled: true\nhttp:\n  addr: {host}\n"
         );
         if let Some(users) = htpasswd {
             std::fs::write(directory.path().join("htpasswd"), users).unwrap();
@@ -64,16 +61,16 @@ impl Distribution {
             .spawn()
             .unwrap();
         let begun = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        while TcpStream::connect(&host).is_err() {
             assert!(
-                begun.elapsed() < Duration::from_secs(20),
+                begun.elapsed() < Duration::from_secs(120),
                 "it does not start"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
         Self {
             child,
-            host: format!("127.0.0.1:{port}"),
+            host,
             directory,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -119,6 +120,16 @@ impl Answer {
     }
 }
 
+/// An address of this machine on which nothing listens and no other process or test will, unlike
+/// a port of 127.0.0.1 that was free a moment ago: by the number of this process, which has at most
+/// 22 bits.
+pub(crate) fn unused_address() -> String {
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    format!("127.{}.{middle}.{low}:{port}", 64 + high)
+}
+
 type Handler = dyn Fn(&Call) -> Answer + Send + Sync;
 
 /// A running server; ends with the process.
@@ -152,7 +163,6 @@ impl Server {
                     let _ = serve(&stream, &*handler, &*breaks, &seen);
                     // What the client still sends is read, so that it sees an end and not a reset.
                     let _ = stream.shutdown(Shutdown::Write);
-                    let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
                     let mut rest = [0; 4096];
                     while matches!((&stream).read(&mut rest), Ok(n) if n > 0) {}
                 });

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Sandbox, free_port, succeed, wait_for};
+use crate::support::{Sandbox, succeed, unused_address, wait_for};
 
 /// A repository of the test: a working copy below `git/` of the sandbox.
 pub(super) struct Repository {
@@ -78,13 +78,13 @@ impl Repository {
 /// `git daemon` on loopback; it serves everything below `git/`.
 pub(super) struct Daemon {
     child: Child,
-    port: u16,
+    address: SocketAddr,
 }
 
 impl Daemon {
     pub(super) fn new(sandbox: &Sandbox) -> Self {
         std::fs::create_dir_all(sandbox.path("git")).unwrap();
-        let port = free_port();
+        let address = unused_address();
         let mut daemon = Command::new("git");
         daemon.args([
             "-c",
@@ -92,24 +92,22 @@ impl Daemon {
             "daemon",
             "--export-all",
             "--reuseaddr",
-            "--listen=127.0.0.1",
         ]);
         let child = daemon
-            .arg(format!("--port={port}"))
+            .arg(format!("--listen={}", address.ip()))
+            .arg(format!("--port={}", address.port()))
             .arg(format!("--base-path={}", sandbox.path("git").display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
             .unwrap();
-        wait_for("git daemon", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        Self { child, port }
+        wait_for("git daemon", || TcpStream::connect(address).is_ok());
+        Self { child, address }
     }
 
     pub(super) fn url(&self, name: &str) -> String {
-        format!("git://127.0.0.1:{}/{name}", self.port)
+        format!("git://{}/{name}", self.address)
     }
 }
 

@@ -1,18 +1,19 @@
 //! Repositories over ssh, from a real `sshd`.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::servers::Repository;
-use crate::support::{Sandbox, fail, free_port, is_root, programs_here, succeed, wait_for};
+use crate::support::{Sandbox, fail, is_root, programs_here, succeed, unused_address, wait_for};
 
 /// `sshd` of this user on loopback, and an agent with the one key that it knows.
 struct Ssh {
     server: Child,
     agent: Child,
     socket: PathBuf,
-    port: u16,
+    address: SocketAddr,
     user: String,
 }
 
@@ -29,12 +30,13 @@ impl Ssh {
             // Where root's sshd wants an empty directory.
             std::fs::create_dir_all("/run/sshd").unwrap();
         }
-        let port = free_port();
+        let address = unused_address();
+        let (ip, port) = (address.ip(), address.port());
         let shown = folder.display();
         let config = sandbox.file(
             "ssh/config",
             format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {shown}/host\nPidFile none\n\
+                "Port {port}\nListenAddress {ip}\nHostKey {shown}/host\nPidFile none\n\
                  AuthorizedKeysFile {shown}/user.pub\nStrictModes no\nUsePAM no\n\
                  PasswordAuthentication no\nPermitRootLogin yes\nSetEnv PATH={}\n",
                 std::env::var("PATH").unwrap()
@@ -50,9 +52,7 @@ impl Ssh {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("sshd", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        wait_for("sshd", || std::net::TcpStream::connect(address).is_ok());
         let socket = folder.join("agent");
         let agent = Command::new("ssh-agent")
             .args(["-D", "-a"])
@@ -70,7 +70,7 @@ impl Ssh {
             server,
             agent,
             socket,
-            port,
+            address,
             user,
         }
     }
@@ -99,9 +99,9 @@ fn peer_ssh_uses_the_agent_that_was_given_and_no_key() {
     repository.commit("one");
     let ssh = Ssh::new(&sandbox);
     let url = format!(
-        "ssh://{}@127.0.0.1:{}{}",
+        "ssh://{}@{}{}",
         ssh.user,
-        ssh.port,
+        ssh.address,
         repository.directory.display()
     );
     sandbox.file("context/Dockerfile", format!("FROM scratch\nADD {url} /\n"));
@@ -133,8 +133,9 @@ fn peer_ssh_uses_the_agent_that_was_given_and_no_key() {
     succeed(add.arg("-q").arg(sandbox.path("ssh/user")));
     // A host that the user knows by another key is not that host; nothing is written there.
     let known = format!(
-        "[127.0.0.1]:{} {}",
-        ssh.port,
+        "[{}]:{} {}",
+        ssh.address.ip(),
+        ssh.address.port(),
         std::fs::read_to_string(sandbox.path("ssh/user.pub")).unwrap()
     );
     let file = sandbox.file(".ssh/known_hosts", &known);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wythe_layers::image;
 use wythe_layers::spec::{
@@ -19,6 +19,18 @@ use wythe_layers::store::Store;
 use wythe_layers::tree::Flavour;
 
 use super::{ServeOptions, Server, Shutdown};
+
+/// How long what must come may take, however busy the machine is: only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "never so: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
 
 /// A server on a free port with a store of its own, stopped when dropped.
 struct TestServer {
@@ -35,10 +47,13 @@ impl TestServer {
     }
 
     fn with(options: ServeOptions) -> Self {
+        Self::at("127.0.0.1:0", options)
+    }
+
+    fn at(address: &str, options: ServeOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store"), Flavour::SingleId).unwrap();
-        let any_port = "127.0.0.1:0".parse().unwrap();
-        let server = Server::bind(any_port, store.clone(), options).unwrap();
+        let server = Server::bind(address.parse().unwrap(), store.clone(), options).unwrap();
         let address = server.addr();
         let shutdown = Shutdown::new();
         let handle = shutdown.clone();
@@ -61,9 +76,7 @@ impl TestServer {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -82,11 +95,11 @@ impl TestServer {
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }
+        text += "\r\n";
         let mut stream = self.connect();
-        stream.write_all(text.as_bytes()).unwrap();
-        stream.write_all(b"\r\n").unwrap();
-        // The server may answer, and close, before it has all of a body it does not want.
-        let _ = stream.write_all(body);
+        // In one piece, so that no part of it is late for a server that waits for nobody. The
+        // server may answer, and close, before it has all of a body it does not want.
+        let _ = stream.write_all(&[text.as_bytes(), body].concat());
         Answer::read(&mut stream)
     }
 
@@ -103,6 +116,18 @@ impl TestServer {
         let answer = self.request("POST", &format!("/v2/{repository}/blobs/uploads/"));
         assert_eq!(answer.status, 202);
         answer.header("location").to_owned()
+    }
+
+    /// Sends less of a body than the head says, and waits until the upload is that request's.
+    fn hang(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect();
+        let head =
+            format!("PATCH {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n01234");
+        stream.write_all(head.as_bytes()).unwrap();
+        eventually("the upload is in use", || {
+            self.request("GET", path).status == 409
+        });
+        stream
     }
 
     fn put_manifest(&self, repository: &str, name: &str, manifest: &[u8]) -> Answer {
