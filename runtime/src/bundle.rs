@@ -112,6 +112,18 @@ pub struct MountSpec {
     pub read_only: bool,
 }
 
+/// What a container has of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Privileges {
+    /// What containers have: the usual devices, and nothing of /sys or of control groups that can
+    /// be written (default).
+    #[default]
+    Container,
+    /// The machine's devices, /sys and control groups to be written, and the capabilities for
+    /// whoever the user is. In a user namespace that is what the kernel leaves of it.
+    Machine,
+}
+
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Seccomp {
@@ -242,6 +254,8 @@ pub struct Bundle {
     pub stdio: Stdio,
     /// Size of /dev/shm (default 64 MiB).
     pub shm_size_bytes: u64,
+    /// What it has of the machine (default what containers have).
+    pub privileges: Privileges,
     /// Paths that become empty (default Docker's list).
     pub masked_paths: Vec<PathBuf>,
     /// Paths that become read-only (default Docker's list).
@@ -276,9 +290,20 @@ impl Bundle {
             etc: EtcFiles::default(),
             stdio: Stdio::default(),
             shm_size_bytes: DEFAULT_SHM_BYTES,
+            privileges: Privileges::default(),
             masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
             read_only_paths: READ_ONLY_PATHS.iter().map(PathBuf::from).collect(),
         }
+    }
+
+    /// Takes all walls away but the namespaces: every capability, whoever the user is, no system
+    /// call filter, no hidden or protected paths, the machine's devices.
+    pub fn make_privileged(&mut self) {
+        self.privileges = Privileges::Machine;
+        self.process.capabilities = CapabilityMask::ALL;
+        self.process.seccomp = Seccomp::Unconfined;
+        self.masked_paths.clear();
+        self.read_only_paths.clear();
     }
 
     /// Checks everything that can be checked without touching anything and makes the plan.
@@ -323,6 +348,7 @@ impl Bundle {
             mounts,
             files: plan_files(self.etc),
             shm_size_bytes: self.shm_size_bytes,
+            privileged: self.privileges == Privileges::Machine,
             masked_paths: targets(self.masked_paths)?,
             read_only_paths: targets(self.read_only_paths)?,
             init: self.init,
@@ -330,7 +356,7 @@ impl Bundle {
             owned_stdio: [false; 3],
             terminal_size: self.process.terminal.map(|size| (size.rows, size.columns)),
             may_set_groups: true,
-            process: plan_process(self.process)?,
+            process: plan_process(self.process, self.privileges)?,
             hostname: self.hostname,
         };
         Ok(ValidBundle {
@@ -410,7 +436,7 @@ fn plan_files(etc: EtcFiles) -> Vec<PlannedFile> {
     .collect()
 }
 
-fn plan_process(process: Process) -> Result<PlannedProcess, BundleError> {
+fn plan_process(process: Process, privileges: Privileges) -> Result<PlannedProcess, BundleError> {
     if process
         .args
         .first()
@@ -430,6 +456,7 @@ fn plan_process(process: Process) -> Result<PlannedProcess, BundleError> {
         extra_groups: process.extra_groups,
         terminal: process.terminal.is_some(),
         capabilities: process.capabilities,
+        capabilities_are_everybodys: privileges == Privileges::Machine,
         no_new_privileges: process.no_new_privileges,
         seccomp: process.seccomp == Seccomp::Default,
         rlimits: process.rlimits.iter().map(PlannedRlimit::from).collect(),

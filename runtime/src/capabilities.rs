@@ -45,6 +45,9 @@ impl CapabilityMask {
     /// No capability.
     pub const EMPTY: Self = Self(0);
 
+    /// Every capability, those that this version has no name for included.
+    pub const ALL: Self = Self(u64::MAX);
+
     /// Docker's default set with `drop` taken away, then `add` put in. Names may be written with
     /// or without `CAP_`, in any case; `ALL` stands for all.
     ///
@@ -95,6 +98,33 @@ pub(crate) fn bound(mask: CapabilityMask) -> Result<(), Failure> {
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => return Err(error).at(Stage::Capabilities, ""),
         }
+    }
+    Ok(())
+}
+
+/// Lets capabilities outlive the change of the user that follows.
+pub(crate) fn keep_over_change_of_user() -> Result<(), Failure> {
+    rustix::thread::set_keep_capabilities(true).at(Stage::Capabilities, "")
+}
+
+/// Gives this process, whoever its user is by now, `mask` as far as it has it, and the same to
+/// every program that it starts: those of users other than root get theirs from the ambient set.
+pub(crate) fn spread(mask: CapabilityMask) -> Result<(), Failure> {
+    let held = rustix::thread::capabilities(None).at(Stage::Capabilities, "")?;
+    let kept = held.permitted & rustix::thread::CapabilitySet::from_bits_retain(mask.0);
+    let sets = rustix::thread::CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: kept,
+    };
+    rustix::thread::set_capabilities(None, sets).at(Stage::Capabilities, "")?;
+    for number in 0..64_u32 {
+        let capability = rustix::thread::CapabilitySet::from_bits_retain(1 << number);
+        if !kept.contains(capability) {
+            continue;
+        }
+        rustix::thread::configure_capability_in_ambient_set(capability, true)
+            .at(Stage::Capabilities, "ambient set")?;
     }
     Ok(())
 }

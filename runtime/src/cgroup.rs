@@ -1,7 +1,7 @@
 //! The container's view of control groups.
 //!
 //! On a host with one hierarchy (cgroup v2 at /sys/fs/cgroup) the container sees its own part of
-//! it, read-only. On hosts with the old hierarchies, alone or beside the new one, it sees none:
+//! it, read-only unless it is privileged. On hosts with the old hierarchies, alone or beside the new one, it sees none:
 //! what programs look for there (their memory limit) is in the new one only where it has the
 //! controllers.
 
@@ -12,13 +12,18 @@ use crate::mounts;
 /// Magic number of cgroup v2 in `statfs`.
 const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
-/// The cgroup file system as this namespace sees it, read-only; `None` where it cannot be had.
-pub(crate) fn own_view() -> Option<OwnedFd> {
+/// The cgroup file system as this namespace sees it; `None` where it cannot be had.
+pub(crate) fn own_view(is_writable: bool) -> Option<OwnedFd> {
     let host = rustix::fs::statfs("/sys/fs/cgroup").ok()?;
     if host.f_type != CGROUP2_SUPER_MAGIC {
         return None;
     }
-    let attributes = mounts::HARDENED | libc::MOUNT_ATTR_RDONLY;
+    let read_only = if is_writable {
+        0
+    } else {
+        libc::MOUNT_ATTR_RDONLY
+    };
+    let attributes = mounts::HARDENED | read_only;
     mounts::new_filesystem("cgroup2", &[], attributes)
         .inspect_err(|error| tracing::debug!(%error, "no view of control groups"))
         .ok()

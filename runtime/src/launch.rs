@@ -25,6 +25,7 @@ use crate::error::{Error, Failure, Result, Stage};
 use crate::plan::{Plan, Slot};
 use crate::sys::{self, MountAttributes};
 use crate::text::OsText;
+use crate::userns::{self, Rung};
 
 /// The name under which our binary knows that it is to be a container's first process.
 pub(crate) const MONITOR_NAME: &str = "wythe-monitor";
@@ -65,6 +66,12 @@ pub enum Degradation {
     /// allows all else) refuses to set another, although the namespace is our own.
     #[error("the container keeps the outer host name, because it cannot be set here")]
     OuterHostname,
+    /// A privileged container in a user namespace.
+    #[error(
+        "without root, a privileged container has its capabilities over what is its own: no loop \
+         devices, no mounts of disks, no settings of the machine"
+    )]
+    PrivilegesOfNamespace,
 }
 
 /// A running container.
@@ -101,6 +108,9 @@ pub fn launch(bundle: ValidBundle) -> Result<Container> {
     plan.may_set_groups = may_set_groups();
     let pipes = connect_stdio(&mut plan, &mut descriptors, stdio)?;
     let mut degradations = Vec::new();
+    if plan.privileged && userns::detect() != Rung::RootWithNamespaces {
+        degradations.push(Degradation::PrivilegesOfNamespace);
+    }
     loop {
         match start(&plan, &descriptors) {
             Ok(mut container) => {

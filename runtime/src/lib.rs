@@ -52,8 +52,8 @@ mod tty;
 pub mod userns;
 
 pub use bundle::{
-    Bundle, CwdOwner, DEFAULT_PATH, EtcFiles, MountSource, MountSpec, Network, Process, Rootfs,
-    Seccomp, Stdio, Stream, TerminalSize, ValidBundle,
+    Bundle, CwdOwner, DEFAULT_PATH, EtcFiles, MountSource, MountSpec, Network, Privileges, Process,
+    Rootfs, Seccomp, Stdio, Stream, TerminalSize, ValidBundle,
 };
 pub use capabilities::CapabilityMask;
 pub use error::{BundleError, Error, Failure, Refusal, Result, Stage};

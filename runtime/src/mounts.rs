@@ -97,6 +97,17 @@ pub(crate) fn add_attributes_here(mount: impl AsFd, set: u64) -> io::Result<()> 
     )
 }
 
+/// Lets one mount be written.
+pub(crate) fn make_writable_here(mount: impl AsFd) -> io::Result<()> {
+    sys::mount_setattr(
+        mount,
+        MountAttributes {
+            clear: libc::MOUNT_ATTR_RDONLY,
+            ..MountAttributes::default()
+        },
+    )
+}
+
 /// Lets the device files of one mount be used, also to map memory that is executed.
 pub(crate) fn enable_devices(mount: impl AsFd) -> io::Result<()> {
     sys::mount_setattr(

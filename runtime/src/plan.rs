@@ -34,6 +34,8 @@ pub struct Plan {
     pub files: Vec<PlannedFile>,
     /// Size of /dev/shm.
     pub shm_size_bytes: u64,
+    /// Whether it gets the machine's devices, and /sys and control groups that can be written.
+    pub privileged: bool,
     /// Paths that become empty.
     pub masked_paths: Vec<OsText>,
     /// Paths that become read-only.
@@ -125,6 +127,8 @@ pub struct PlannedProcess {
     pub terminal: bool,
     /// What root may do.
     pub capabilities: CapabilityMask,
+    /// Whether other users may do that too, and all that they start.
+    pub capabilities_are_everybodys: bool,
     /// Whether `execve` can never give more privileges.
     pub no_new_privileges: bool,
     /// Whether the default system call filter is installed.

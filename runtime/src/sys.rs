@@ -184,6 +184,21 @@ pub(crate) fn bring_loopback_up() -> io::Result<()> {
     check(result.into())
 }
 
+/// The number of a loop device that no file is attached to; the kernel makes one if there is none.
+pub(crate) fn free_loop_device(control: &str) -> io::Result<u32> {
+    /// `LOOP_CTL_GET_FREE` of linux/loop.h.
+    const GET_FREE: u32 = 0x4c82;
+    let control = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(control)?;
+    // SAFETY: this request takes no argument and touches no memory of ours. The cast is to
+    // whatever integer this libc numbers requests with.
+    let result = unsafe { libc::ioctl(control.as_raw_fd(), GET_FREE as _) };
+    check(result.into())?;
+    u32::try_from(result).map_err(io::Error::other)
+}
+
 /// `setrlimit(2)` by number; `None` is unlimited.
 pub(crate) fn set_rlimit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> io::Result<()> {
     let limit = libc::rlimit {

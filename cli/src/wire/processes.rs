@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use wythe_builder::{
@@ -15,7 +16,7 @@ use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
 use wythe_runtime::userns::{NoUserNamespace, Rung};
 use wythe_runtime::{
-    Bundle, CapabilityMask, CwdOwner, EtcFiles, MountSpec, Network, Rootfs, Seccomp, Stream, launch,
+    Bundle, CwdOwner, Degradation, EtcFiles, MountSpec, Network, Rootfs, Stream, launch,
 };
 
 use super::agent::Forwarder;
@@ -33,8 +34,8 @@ pub(crate) struct Processes {
     default_is_host: bool,
     /// Why nothing can be isolated here, where that is so.
     obstacle: Option<NoUserNamespace>,
-    /// Whether it was said already what is not as it should be; it is so for every step.
-    warned: AtomicBool,
+    /// What was said already not to be as it should; it is so for every step of a kind.
+    warned: Mutex<Vec<Degradation>>,
     /// Where sockets are made that are shown to processes.
     scratch: PathBuf,
 }
@@ -49,7 +50,7 @@ impl Processes {
             default_is_host,
             obstacle,
             scratch,
-            warned: AtomicBool::new(false),
+            warned: Mutex::default(),
         }
     }
 
@@ -71,10 +72,7 @@ impl Processes {
             bundle.shm_size_bytes = bytes;
         }
         if process.security == Security::Insecure {
-            bundle.process.capabilities = CapabilityMask::from_names(&["ALL"], &[] as &[&str])?;
-            bundle.process.seccomp = Seccomp::Unconfined;
-            bundle.masked_paths.clear();
-            bundle.read_only_paths.clear();
+            bundle.make_privileged();
         }
         bundle.network = match process.network {
             wythe_builder::Network::Host => Network::Host,
@@ -109,6 +107,19 @@ impl Processes {
     }
 }
 
+impl Processes {
+    /// Says what is not as it should be, once.
+    fn warn(&self, degradations: &[Degradation]) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for degradation in degradations {
+            if !warned.contains(degradation) {
+                warned.push(*degradation);
+                tracing::warn!("{degradation}");
+            }
+        }
+    }
+}
+
 impl Executor for Processes {
     fn run(
         &self,
@@ -125,11 +136,7 @@ impl Executor for Processes {
         let bundle = self.bundle(root, process, &mut forwarders)?;
         let mut container = launch(bundle.validate()?)?;
         drop(container.stdin.take());
-        if !container.degradations().is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
-            for degradation in container.degradations() {
-                tracing::warn!("{degradation}");
-            }
-        }
+        self.warn(container.degradations());
         let created = container
             .created()
             .iter()

@@ -21,6 +21,7 @@ mod crash;
 mod debian;
 mod hostile;
 mod images;
+mod insecure;
 mod interrupt;
 mod login;
 mod mistakes;

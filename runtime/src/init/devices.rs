@@ -10,6 +10,7 @@ use rustix::pty::OpenptFlags;
 
 use crate::error::{At, Failure, Stage};
 use crate::in_root;
+use crate::init::machine_devices;
 use crate::mounts::{self, HARDENED};
 use crate::plan::Plan;
 
@@ -117,7 +118,10 @@ pub(crate) fn fill(
 ) -> Result<Option<Console>, Failure> {
     let place = in_root::open_top_directory(root, "dev")?;
     // Its devices are mounts of their own, so that what a program makes here is none.
-    let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    if plan.privileged {
+        attributes &= !libc::MOUNT_ATTR_NODEV;
+    }
     let dev =
         mounts::new_tmpfs(Some(DEV_SIZE_BYTES), 0o755, attributes).at(Stage::Mount, "/dev")?;
     mounts::attach(&dev, place).at(Stage::Mount, "/dev")?;
@@ -126,6 +130,9 @@ pub(crate) fn fill(
         let place = in_root::create_file(&dev, name).at(Stage::Device, name)?;
         let mount = device.mount().at(Stage::Device, name)?;
         mounts::attach(mount, place).at(Stage::Device, name)?;
+    }
+    if plan.privileged {
+        machine_devices::fill(&dev)?;
     }
     for (target, name) in LINKS {
         in_root::symlink(target, &dev, name).at(Stage::Device, name)?;

@@ -6,6 +6,7 @@
 //! thread that nobody else's code runs in.
 
 mod devices;
+mod machine_devices;
 mod monitor;
 mod process;
 mod reaper;

@@ -281,8 +281,14 @@ fn give_up_privileges(plan: &Plan, user: &ResolvedUser) -> Result<(), Failure> {
     } else {
         install()?;
     }
-    become_user(plan, user)?;
-    capabilities::reduce(process.capabilities, user.uid == 0)?;
+    if process.capabilities_are_everybodys {
+        capabilities::keep_over_change_of_user()?;
+        become_user(plan, user)?;
+        capabilities::spread(process.capabilities)?;
+    } else {
+        become_user(plan, user)?;
+        capabilities::reduce(process.capabilities, user.uid == 0)?;
+    }
     if process.no_new_privileges {
         install()?;
     }

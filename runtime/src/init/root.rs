@@ -281,7 +281,12 @@ fn open_root(plan: &Plan, descriptors: &mut Descriptors) -> Result<OwnedFd, Fail
 
 fn mount_sys(plan: &Plan, root: &OwnedFd) -> Result<(), Failure> {
     let place = in_root::open_top_directory(root, "sys")?;
-    let attributes = mounts::HARDENED | libc::MOUNT_ATTR_RDONLY;
+    let read_only = mounts::HARDENED | libc::MOUNT_ATTR_RDONLY;
+    let attributes = if plan.privileged {
+        mounts::HARDENED
+    } else {
+        read_only
+    };
     // A fresh one shows the devices of the network namespace it is made in, so it needs one of our
     // own; and it is refused where parts of the host's are hidden from us.
     let fresh = plan
@@ -291,12 +296,17 @@ fn mount_sys(plan: &Plan, root: &OwnedFd) -> Result<(), Failure> {
         Some(Ok(sys)) => sys,
         _ => {
             let sys = mounts::clone_tree(CWD, "/sys").at(Stage::MountSource, "/sys")?;
-            mounts::add_attributes(&sys, attributes).at(Stage::Mount, "/sys")?;
+            mounts::add_attributes(&sys, read_only).at(Stage::Mount, "/sys")?;
+            if plan.privileged {
+                // What else the host has mounted there stays as it is now. Refused where the
+                // outer one is read-only to us for good.
+                let _ = mounts::make_writable_here(&sys);
+            }
             sys
         }
     };
     mounts::attach(sys, &place).at(Stage::Mount, "/sys")?;
-    if let Some(view) = cgroup::own_view() {
+    if let Some(view) = cgroup::own_view(plan.privileged) {
         let path = Path::new("/sys/fs/cgroup");
         let place = in_root::open(root, path).at(Stage::MountPoint, path)?;
         mounts::attach(view, place).at(Stage::Mount, path)?;

@@ -10,6 +10,7 @@ tests![
     capabilities_are_added_and_dropped,
     users_come_from_the_images_files,
     other_users_have_no_capabilities,
+    privileged_containers_have_all_capabilities_for_everybody,
     unknown_users_are_refused,
     default_filter_refuses_what_docker_refuses,
     no_new_privileges_is_set_only_when_asked,
@@ -100,6 +101,29 @@ fn other_users_have_no_capabilities() {
     let output = run(bundle).unwrap();
     assert!(output.stderr.contains("denied"), "{}", output.stderr);
     assert_eq!(output.stdout, "\n");
+}
+
+fn privileged_containers_have_all_capabilities_for_everybody() {
+    let fixture = Fixture::new();
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    let own = own.unwrap().trim();
+    let users: &[&str] = if has_more_ids() {
+        &["root", "web", "77:88"]
+    } else {
+        &["root"]
+    };
+    let script = "grep -e ^Cap -e ^Seccomp: /proc/self/status | cut -f2
+        unshare --mount true && echo unshared
+        grep -c -e ' /proc/' -e '/sys/firmware ' /proc/self/mountinfo";
+    for user in users {
+        let mut bundle = fixture.shell(script);
+        bundle.process.user = user.parse().unwrap();
+        bundle.make_privileged();
+        let output = run(bundle).unwrap();
+        let expected = format!("{own}\n{own}\n{own}\n{own}\n{own}\n0\nunshared\n0\n");
+        assert_eq!(output.stdout, expected, "{user}: {}", output.stderr);
+    }
 }
 
 fn unknown_users_are_refused() {
