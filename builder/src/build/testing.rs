@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use wythe_layers::layer::{Found, LayerStack};
 use wythe_layers::snapshot::{CopySnapshotter, Root};
@@ -22,7 +23,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct FakeExecutor {
     ran: Mutex<Vec<String>>,
-    running: AtomicUsize,
+    pub(crate) running: AtomicUsize,
     pub(crate) most_at_once: AtomicUsize,
 }
 
@@ -107,16 +108,12 @@ impl Executor for FakeExecutor {
                 ["fail", number] => code = number.parse()?,
                 ["wait"] => {
                     while !cancel.is_cancelled() {
-                        std::thread::sleep(std::time::Duration::from_millis(2));
+                        std::thread::sleep(Duration::from_millis(2));
                     }
                 }
                 ["together"] => {
-                    for _ in 0..500 {
-                        if self.most_at_once.load(Ordering::SeqCst) > 1 {
-                            break;
-                        }
-                        std::thread::sleep(std::time::Duration::from_millis(2));
-                    }
+                    let is_together = || self.most_at_once.load(Ordering::SeqCst) > 1;
+                    eventually("another process runs", is_together);
                 }
                 ["true"] | [] => {}
                 other => return Err(format!("cannot {other:?}").into()),
@@ -127,6 +124,15 @@ impl Executor for FakeExecutor {
             status: ExitStatus::Code(code),
             created: Vec::new(),
         })
+    }
+}
+
+/// Waits until something is so; only a failing test waits to the end, however busy the machine.
+pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use wythe_layers::tree::EntryPath;
 
-use super::testing::{Bench, chain};
+use super::testing::{Bench, chain, eventually};
 use crate::{
     BuildRequest, BuildResult, Builder, CachePolicy, Cancel, Error, ExitStatus, InputFile,
     StepOutcome,
@@ -265,8 +265,11 @@ fn a_cancelled_build_ends_and_tags_nothing() {
     let mut request = bench.request("FROM scratch\nRUN wait\n");
     request.tags = vec!["x:1".parse().unwrap()];
     let builder = bench.builder().with_cancel(cancel.clone());
+    let executor = std::sync::Arc::clone(&bench.executor);
     let stopper = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        eventually("the process runs", || {
+            executor.running.load(Ordering::SeqCst) > 0
+        });
         cancel.cancel();
     });
     assert!(matches!(builder.build(&request), Err(Error::Cancelled)));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Sandbox, fail, succeed, wait_for};
+use crate::support::{Sandbox, fail, signal_that_is_taken, succeed, wait_for};
 
 /// A web server of one directory: files with an `ETag` of their length and first bytes.
 struct Web {
@@ -260,9 +260,7 @@ fn an_interrupted_build_leaves_no_context_behind() {
     let input = child.stdin.as_mut().unwrap();
     input.write_all(&header).unwrap();
     wait_for("the context", || left_behind(&sandbox) == 1);
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    signal_that_is_taken(&child, nix::sys::signal::Signal::SIGTERM);
     drop(child.stdin.take());
     assert!(!child.wait().unwrap().success());
     assert_eq!(left_behind(&sandbox), 0);

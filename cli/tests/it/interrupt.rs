@@ -1,16 +1,11 @@
 //! Ctrl-C: prompt, with the shell's exit code, and nothing left behind.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::io::BufRead as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use crate::support::{Sandbox, busybox, containers, peers, wait_for};
-
-fn signal(child: &Child, signal: Signal) {
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-}
+use crate::support::{Sandbox, busybox, containers, peers, signal, signal_that_is_taken, wait_for};
 
 /// The end of an interrupted process. What it waits for when it is interrupted never comes, so a
 /// process that does not notice goes on for ever.
@@ -21,23 +16,6 @@ fn end(child: &mut Child) -> ExitStatus {
         status.is_some()
     });
     status.unwrap()
-}
-
-/// Sends a signal and waits until the process has taken it: one more of the same kind before that
-/// would be none at all.
-fn signal_that_is_taken(child: &Child, number: Signal) {
-    signal(child, number);
-    let status = format!("/proc/{}/status", child.id());
-    wait_for("the signal to be taken", || {
-        let status = std::fs::read_to_string(&status).unwrap();
-        let waiting = status.lines().filter_map(|line| {
-            let mask = line
-                .strip_prefix("SigPnd:")
-                .or_else(|| line.strip_prefix("ShdPnd:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        });
-        waiting.fold(0, |all, mask| all | mask) & (1 << (number as u32 - 1)) == 0
-    });
 }
 
 /// The same command, with Ctrl-C as a terminal's shell leaves it: what a script starts in the

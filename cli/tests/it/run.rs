@@ -330,7 +330,7 @@ fn a_killed_run_leaves_no_process() {
 fn a_terminal_is_a_terminal() {
     let Some(sandbox) = shell() else { return };
     // `script` gives wythe a terminal of its own.
-    if !std::path::Path::new("/usr/bin/script").exists() {
+    if !crate::support::programs_here(&["script"]) {
         return;
     }
     let wythe = format!(

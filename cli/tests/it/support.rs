@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -35,6 +37,16 @@ impl Sandbox {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Writes a program that can be run at once. A process of its own writes it: nothing can be run
+    /// while it is open for writing, and what another test is just starting has copies of all that
+    /// is open here.
+    pub(crate) fn program(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let draft = self.file(&format!("{name}.draft"), content);
+        let path = self.path(name);
+        copy_program(&draft, &path);
         path
     }
 
@@ -82,6 +94,11 @@ impl Sandbox {
         self.file("context/Dockerfile", dockerfile);
         context
     }
+}
+
+/// Copies a program so that it can be run at once; see [`Sandbox::program`].
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    succeed(Command::new("install").arg("-m755").args([from, to]));
 }
 
 /// Runs a command, which must succeed; its standard output.
@@ -259,6 +276,28 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// Sends a signal and waits until the process has taken it: one more of the same kind before that
+/// would be none at all.
+pub(crate) fn signal_that_is_taken(child: &Child, number: Signal) {
+    signal(child, number);
+    let status = format!("/proc/{}/status", child.id());
+    wait_for("the signal to be taken", || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let waiting = status.lines().filter_map(|line| {
+            let mask = line
+                .strip_prefix("SigPnd:")
+                .or_else(|| line.strip_prefix("ShdPnd:"))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        });
+        waiting.fold(0, |all, mask| all | mask) & (1 << (number as u32 - 1)) == 0
+    });
 }
 
 /// Waits until something is so. Only a failing test waits to the end, however busy the machine.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::peers::{PODMAN_RUN, STORES, script};
-use crate::support::{Sandbox, Server, WYTHE, busybox, containers, peers, succeed};
+use crate::support::{Sandbox, Server, WYTHE, busybox, containers, copy_program, peers, succeed};
 
 /// Two users that nobody else has; they exist in the tests' own mount namespaces only.
 const WITH_RANGES: u32 = 64_998;
@@ -16,8 +16,7 @@ const WITHOUT: u32 = 64_999;
 fn readable_wythe(sandbox: &Sandbox) -> PathBuf {
     std::fs::set_permissions(sandbox.path(""), PermissionsExt::from_mode(0o755)).unwrap();
     let copy = sandbox.path("wythe");
-    std::fs::copy(WYTHE, &copy).unwrap();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
+    copy_program(Path::new(WYTHE), &copy);
     copy
 }
 

@@ -626,8 +626,11 @@ fn run_in_user_namespace(test: &str, flavour: &str, options: &[&str]) {
     fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
     // Where everybody may reach it.
     let program = temp.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Copied by a process of its own: what is open for writing cannot be run, and what another test
+    // is just starting has copies of all that is open here.
+    let mut copy = std::process::Command::new("install");
+    copy.arg("-m755").arg(std::env::current_exe().unwrap());
+    assert!(copy.arg(&program).status().unwrap().success());
     let mut words: Vec<String> = ordinary_user().unwrap_or_default();
     words.extend(["unshare", "--user", "--mount", "--map-root-user"].map(String::from));
     words.extend(options.iter().map(|&option| option.to_owned()));

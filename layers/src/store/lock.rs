@@ -121,6 +121,14 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing would not do: a child that another thread is just starting has a copy of the
+        // descriptor until it executes, and would hold the lock until then.
+        let _ = self.file.unlock();
+    }
+}
+
 fn process_lives(pid: u32) -> bool {
     Path::new("/proc").join(pid.to_string()).exists()
 }

@@ -568,6 +568,15 @@ fn a_store_without_write_permission_can_be_read() {
     set_mode(0o700);
 }
 
+/// Waits until something is so; only a failing test waits to the end, however busy the machine.
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 const CHILD_STORE: &str = "WYTHE_TEST_CHILD_STORE";
 
 /// Not a test of its own: what the killed child of the next test does.
@@ -616,6 +625,13 @@ fn kills_at_any_moment_leave_a_sound_store() {
                     .unwrap()
             })
             .collect();
+        if round == 0 {
+            // However long a process takes to start here.
+            let blobs = root.join("blobs/sha256");
+            eventually("the children have stored something", || {
+                fs::read_dir(&blobs).is_ok_and(|mut entries| entries.next().is_some())
+            });
+        }
         std::thread::sleep(Duration::from_millis(20 + round * 13 % 57));
         for mut child in children {
             child.kill().unwrap();
@@ -624,14 +640,11 @@ fn kills_at_any_moment_leave_a_sound_store() {
         let mut store = Store::open(&root, Flavour::SingleId).unwrap();
         // On a busy machine a lock was once seen to outlive its owner for a moment; what is left
         // is swept by a later opening then.
-        for _ in 0..50 {
-            if temps(&root.join("ingest")).is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        eventually("nothing is left in ingest", || {
+            let is_empty = temps(&root.join("ingest")).is_empty();
             store = Store::open(&root, Flavour::SingleId).unwrap();
-        }
-        assert_eq!(temps(&root.join("ingest")), [""; 0]);
+            is_empty
+        });
         assert_eq!(temps(&root), [""; 0]);
         for (digest, size) in store.blobs().list().unwrap() {
             let descriptor = Descriptor::new(MediaType::LAYER, digest, size);

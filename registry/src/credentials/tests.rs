@@ -1,5 +1,7 @@
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::*;
 
@@ -33,11 +35,29 @@ fn only(file: &Path) -> CredentialEnvironment {
     }
 }
 
+/// A script that can be run at once. A process of its own writes it: nothing can be run while it is
+/// open for writing, and what another test is just starting has copies of all that is open here.
+pub(super) fn write_program(path: &Path, script: &str) {
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let text = format!("#!/bin/sh\n{script}\n");
+    writer
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    assert!(writer.wait().unwrap().success());
+}
+
 /// A helper that keeps its secrets in a directory.
 fn helper(directory: &Path, name: &str, script: &str) -> CredentialEnvironment {
     let program = directory.join(format!("docker-credential-{name}"));
-    write(&program, &format!("#!/bin/sh\n{script}\n"));
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, script);
     let mut path = directory.as_os_str().to_owned();
     path.push(":/bin:/usr/bin");
     CredentialEnvironment {

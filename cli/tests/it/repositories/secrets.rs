@@ -1,6 +1,5 @@
 //! What opens a repository reaches that repository, and nobody and nothing else.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -55,8 +54,7 @@ fn watched<'c>(sandbox: &Sandbox, command: &'c mut Command) -> &'c mut Command {
         log.display(),
         git.display()
     );
-    let program = sandbox.file("watch/git", script);
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.program("watch/git", script);
     let directories = std::env::split_paths(&path);
     let all = std::iter::once(sandbox.path("watch")).chain(directories);
     command.env("PATH", std::env::join_paths(all).unwrap())
