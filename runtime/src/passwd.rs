@@ -145,15 +145,13 @@ pub fn resolve(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Result<ResolvedU
             groups: Vec::new(),
             home: line.home.into(),
         },
-        (None, Some(uid)) => {
-            let home = if uid == 0 { "/root" } else { "/" };
-            ResolvedUser {
-                uid,
-                gid: 0,
-                groups: Vec::new(),
-                home: home.into(),
-            }
-        }
+        // Whom the image does not know lives at the top of it, root too.
+        (None, Some(uid)) => ResolvedUser {
+            uid,
+            gid: 0,
+            groups: Vec::new(),
+            home: "/".into(),
+        },
         (None, None) => return Err(UserError::NoSuchUser(wanted.to_owned())),
     };
     match &spec.group {
@@ -268,6 +266,8 @@ mod tests {
             };
             assert_eq!(user, expected, "{spec}");
         }
+        let root = resolve(&"".parse().unwrap(), b"", b"").unwrap();
+        assert_eq!((root.uid, root.home.as_str()), (0, "/"));
     }
 
     #[test]

@@ -200,6 +200,12 @@ fn seed(
         }
         FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
     };
+    let told = stack.lookup(&top)?.map(|found| found.entry.clone());
+    if told.as_ref().is_some_and(|entry| !entry.kind.is_directory()) {
+        return Err(Error::NotADirectory {
+            path: source.to_owned(),
+        });
+    }
     let root = RootDir::open(into)?;
     let options = ApplyOptions::default();
     let mut applier = Applier::new(root, session.store.flavour(), options)?;
@@ -232,9 +238,9 @@ fn seed(
         }
     }
     applier.finish()?;
-    Ok(stack.lookup(&top)?.map(|found| CacheRoot {
-        mode: found.entry.mode,
-        uid: found.entry.uid,
-        gid: found.entry.gid,
+    Ok(told.map(|entry| CacheRoot {
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
     }))
 }

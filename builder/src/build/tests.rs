@@ -491,6 +491,8 @@ fn mounts_show_contexts_stages_secrets_and_caches_and_are_no_part_of_the_layer()
     );
     let missing = bench.fails("FROM scratch\nRUN --mount=type=secret,id=q,required=true true\n");
     assert!(missing.contains("secret \"q\" is required"), "{missing}");
+    let file = bench.fails("FROM scratch AS tool\nRUN write /bin/tool T\nFROM scratch\nRUN --mount=type=cache,target=/c,from=tool,source=/bin/tool true\n");
+    assert!(file.contains("/bin/tool is not a directory"), "{file}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use wythe_builder::ignore::IgnoreRules;
 use wythe_builder::parse::{self, Dockerfile, Expander, GlobalScope, ParseError, lint};
-use wythe_builder::{BuildRequest, DOCKERFILE_NAMES, platform_args};
+use wythe_builder::{BuildRequest, DOCKERFILE_NAMES, NamedContext, platform_args};
 use wythe_layers::image;
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::store::Store;
@@ -124,11 +124,12 @@ impl Images<'_> {
     }
 
     fn find(&self, name: &str, platform: &Platform) -> Option<lint::BaseImage> {
-        // A context in the image's place says nothing about variables.
-        if self.request.named_context(name).is_some() {
-            return None;
-        }
-        let reference: Reference = name.parse().ok()?;
+        let reference: Reference = match self.request.named_context(name) {
+            None => name.parse().ok()?,
+            Some(NamedContext::Image(reference)) => reference.clone(),
+            // Files in the image's place say nothing about variables.
+            Some(_) => return None,
+        };
         let stored = image::open(self.store?, &reference, platform).ok()??;
         let config = stored.config.value();
         Some(lint::BaseImage {
