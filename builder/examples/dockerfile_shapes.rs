@@ -118,7 +118,16 @@ fn measure(text: &str, quarter: &str, store: &Store) {
     let report = || serde_json::to_string(&lint::LintReport::new(&file.source, &check()));
     show(best(|| drop(report())), 8);
     let last = file.stages().len().saturating_sub(1);
-    show(best(|| drop(lint::outline(&file, last, &known, &known))), 8);
+    let outline = || {
+        lint::outline(&lint::OutlineInput {
+            dockerfile: &file,
+            target: last,
+            defaults: &known,
+            build_args: &known,
+            base: &|_, _| None,
+        })
+    };
+    show(best(|| drop(outline())), 8);
     let found = check();
     let mut size = 0;
     let render = best(|| {

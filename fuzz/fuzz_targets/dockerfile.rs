@@ -26,7 +26,10 @@ fn checked(file: &Dockerfile) -> (Vec<(&'static str, String)>, bool) {
         let _ = warning.diagnostic().render(&file.source, Style::Plain);
     }
     let report = lint::LintReport::new(&file.source, &result);
-    assert_eq!(report.status() == 0, result.warnings.is_empty() && result.error.is_none());
+    assert_eq!(
+        report.status() == 0,
+        result.warnings.is_empty() && result.error.is_none()
+    );
     let mut said: Vec<_> = result
         .warnings
         .into_iter()
@@ -48,7 +51,10 @@ const CHANGED: [&str; 4] = [
 fuzz_target!(|bytes: &[u8]| {
     let file = match parse(bytes, "Dockerfile") {
         Err(error) => {
-            assert!(error.diagnostics.len() <= 20, "a report fits a screen or two");
+            assert!(
+                error.diagnostics.len() <= 20,
+                "a report fits a screen or two"
+            );
             let _ = error.render(Style::Plain);
             return;
         }
@@ -61,6 +67,12 @@ fuzz_target!(|bytes: &[u8]| {
     let none = BTreeMap::new();
     let _ = lint::targets(&file);
     for target in 0..file.stages().len().min(4) {
-        let _ = lint::outline(&file, target, &none, &none);
+        let _ = lint::outline(&lint::OutlineInput {
+            dockerfile: &file,
+            target: target,
+            defaults: &none,
+            build_args: &none,
+            base: &|_, _| None,
+        });
     }
 });

@@ -201,7 +201,10 @@ fn seed(
         FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
     };
     let told = stack.lookup(&top)?.map(|found| found.entry.clone());
-    if told.as_ref().is_some_and(|entry| !entry.kind.is_directory()) {
+    if told
+        .as_ref()
+        .is_some_and(|entry| !entry.kind.is_directory())
+    {
         return Err(Error::NotADirectory {
             path: source.to_owned(),
         });

@@ -95,7 +95,7 @@ pub(crate) fn run(
     };
     match call.method {
         Method::Targets => targets(&dockerfile, call.format),
-        _ => outline(&dockerfile, request, call.format),
+        _ => outline(settings, &dockerfile, request, call.format),
     }
 }
 
@@ -276,6 +276,7 @@ fn targets(dockerfile: &Dockerfile, format: Format) -> anyhow::Result<ExitCode> 
 }
 
 fn outline(
+    settings: &Settings,
     dockerfile: &Dockerfile,
     request: &BuildRequest,
     format: Format,
@@ -288,12 +289,15 @@ fn outline(
         },
         None => stages.len().saturating_sub(1),
     };
-    let outline = lint::outline(
+    let store = checks::store(settings);
+    let images = checks::Images::new(request, store.as_ref());
+    let outline = lint::outline(&lint::OutlineInput {
         dockerfile,
-        index,
-        &platform_arguments(request),
-        &request.build_args,
-    )
+        target: index,
+        defaults: &platform_arguments(request),
+        build_args: &request.build_args,
+        base: &|name, platform| images.get(name, platform),
+    })
     .map_err(|diagnostic| {
         Error::from(ParseError {
             source: dockerfile.source.clone(),

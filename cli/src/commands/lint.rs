@@ -70,11 +70,7 @@ pub(crate) fn check(
         Stages::All => None,
         Stages::OfTarget => needed(&dockerfile, request, &defaults),
     };
-    let images = Images {
-        request,
-        store,
-        known: RefCell::default(),
-    };
+    let images = Images::new(request, store);
     let result = lint::lint(&lint::LintInput {
         dockerfile: &dockerfile,
         options,
@@ -105,14 +101,22 @@ fn needed(
 }
 
 /// Base images as far as the store has them.
-struct Images<'a> {
+pub(crate) struct Images<'a> {
     request: &'a BuildRequest,
     store: Option<&'a Store>,
     known: RefCell<BTreeMap<(String, String), Option<lint::BaseImage>>>,
 }
 
-impl Images<'_> {
-    fn get(&self, name: &str, platform: Option<&Platform>) -> Option<lint::BaseImage> {
+impl<'a> Images<'a> {
+    pub(crate) fn new(request: &'a BuildRequest, store: Option<&'a Store>) -> Self {
+        Self {
+            request,
+            store,
+            known: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str, platform: Option<&Platform>) -> Option<lint::BaseImage> {
         let platform = platform.unwrap_or(&self.request.platform);
         let key = (name.to_owned(), platform.to_string());
         if let Some(known) = self.known.borrow().get(&key) {
@@ -126,7 +130,7 @@ impl Images<'_> {
     fn find(&self, name: &str, platform: &Platform) -> Option<lint::BaseImage> {
         let reference: Reference = match self.request.named_context(name) {
             None => name.parse().ok()?,
-            Some(NamedContext::Image(reference)) => reference.clone(),
+            Some((_, NamedContext::Image(reference))) => reference.clone(),
             // Files in the image's place say nothing about variables.
             Some(_) => return None,
         };
@@ -139,6 +143,7 @@ impl Images<'_> {
                 .shell
                 .as_ref()
                 .is_some_and(|shell| !shell.is_empty()),
+            on_build: config.config.on_build.clone(),
             platforms: Some((config.platform(), platform.clone())),
         })
     }

@@ -6,6 +6,7 @@
 
 mod names;
 mod options;
+mod outline;
 mod report;
 #[cfg(test)]
 mod rows;
@@ -13,11 +14,13 @@ mod rules;
 mod run;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 pub use options::{LintOptions, OptionsError};
+pub use outline::{Outline, OutlineArg, OutlineInput, OutlineMount, outline};
 pub use report::{
-    LintReport, LintSource, Location, Outline, OutlineArg, OutlineMount, Point, Range, ReportError,
-    ReportWarning, Target, TargetList, outline, targets,
+    LintReport, LintSource, Location, Point, Range, ReportError, ReportWarning, Target, TargetList,
+    targets,
 };
 pub use rules::{RULES, Rule, rule};
-pub use run::{BaseImage, LintInput, LintResult, LintWarning, lint};
+pub use run::{BaseImage, BaseLookup, LintInput, LintResult, LintWarning, lint};

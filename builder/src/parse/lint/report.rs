@@ -1,21 +1,14 @@
-//! `--call=check|outline|targets`: the answers as data, in the shape of BuildKit's subrequests.
+//! `--call=check|targets`: the answers as data, in the shape of BuildKit's subrequests.
 //!
 //! Lines count from 1. Fields that are empty are left out, as Go's `omitempty` does.
-
-use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::super::ast::{Dockerfile, InstructionKind};
-use super::super::diagnostic::{Diagnostic, ParseError};
-use super::super::expand::Expander;
-use super::super::mount::MountType;
-use super::super::scope::GlobalScope;
+use super::super::ast::Dockerfile;
+use super::super::diagnostic::ParseError;
 use super::super::span::{SourceText, Span};
-use super::super::stages::{Stage, StageRef, Stages, reachable, resolve_base};
-use super::super::variables::Variables;
 use super::run::{LintResult, LintWarning};
 
 /// Of an instruction with more lines a place is one range: there may be a warning for each of them.
@@ -56,7 +49,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !*value
 }
 
@@ -246,247 +239,7 @@ pub fn targets(dockerfile: &Dockerfile) -> TargetList {
     }
 }
 
-/// One build argument of `--call=outline`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OutlineArg {
-    /// Name.
-    pub name: String,
-    /// From the comment above.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Value it would have.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub value: String,
-    /// Its declaration.
-    pub location: Location,
-}
-
-/// A secret or ssh socket of `--call=outline`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OutlineMount {
-    /// Its id.
-    pub name: String,
-    /// Whether the build fails without it.
-    #[serde(skip_serializing_if = "is_false")]
-    pub required: bool,
-    /// The first instruction that uses it.
-    pub location: Location,
-}
-
-/// The answer to `--call=outline`: what one target takes.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Outline {
-    /// Name of the target.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// From the comment above.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub description: String,
-    /// Build arguments.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<OutlineArg>,
-    /// Secrets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub secrets: Vec<OutlineMount>,
-    /// Agent sockets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ssh: Vec<OutlineMount>,
-    /// The text in base64.
-    pub sources: Vec<String>,
-}
-
-/// Describes stage `target` with everything it is built from.
-///
-/// # Errors
-/// What cannot be expanded.
-pub fn outline(
-    dockerfile: &Dockerfile,
-    target: usize,
-    defaults: &BTreeMap<String, String>,
-    build_args: &BTreeMap<String, String>,
-) -> Result<Outline, Diagnostic> {
-    let expander = Expander::new(dockerfile.directives.escape);
-    let scope = GlobalScope::evaluate(dockerfile, defaults, build_args, &expander)?;
-    let stages = dockerfile.stages();
-    let mut collector = Collector {
-        dockerfile,
-        build_args,
-        expander: expander.clone(),
-        used: BTreeSet::new(),
-        args: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        envs: BTreeMap::new(),
-        scope,
-    };
-    for index in reachable(&stages, target, &collector.scope, &expander)? {
-        if let Some(stage) = stages.get(index) {
-            collector.stage(&stages, stage)?;
-        }
-    }
-    collector.globals();
-    let stage = stages.get(target);
-    let by_line = |location: &Location| location.ranges.first().map_or(0, |range| range.start.line);
-    let mut args: Vec<_> = collector.args.into_values().collect();
-    args.sort_by_key(|arg| by_line(&arg.location));
-    let sorted = |mounts: BTreeMap<String, OutlineMount>| {
-        let mut mounts: Vec<_> = mounts.into_values().collect();
-        mounts.sort_by_key(|mount| by_line(&mount.location));
-        mounts
-    };
-    Ok(Outline {
-        name: stage.and_then(Stage::name).unwrap_or_default().to_owned(),
-        description: stage
-            .and_then(|stage| stage.from.description.clone())
-            .unwrap_or_default(),
-        args,
-        secrets: sorted(collector.secrets),
-        ssh: sorted(collector.ssh),
-        sources: vec![base64(dockerfile.source.text().as_bytes())],
-    })
-}
-
-struct Collector<'a> {
-    dockerfile: &'a Dockerfile,
-    build_args: &'a BTreeMap<String, String>,
-    expander: Expander,
-    /// Global arguments that something uses.
-    used: BTreeSet<String>,
-    args: BTreeMap<String, OutlineArg>,
-    secrets: BTreeMap<String, OutlineMount>,
-    ssh: BTreeMap<String, OutlineMount>,
-    /// Environment at the end of each stage.
-    envs: BTreeMap<usize, Variables>,
-    scope: GlobalScope,
-}
-
-impl Collector<'_> {
-    fn stage(&mut self, stages: &Stages<'_>, stage: &Stage<'_>) -> Result<(), Diagnostic> {
-        let error = |span: Span| {
-            move |error: super::super::ExpandError| Diagnostic::error(span, error.to_string())
-        };
-        let image = &stage.from.image;
-        let base = self
-            .expander
-            .word(&image.value, &self.scope.values)
-            .map_err(error(image.span))?;
-        self.used.extend(base.used);
-        if let Some(platform) = &stage.from.platform {
-            let found = self
-                .expander
-                .word(&platform.value, &self.scope.values)
-                .map_err(error(platform.span))?;
-            self.used.extend(found.used);
-        }
-        let mut env = match resolve_base(stages, stage.index, &base.text) {
-            StageRef::Stage(parent) => self.envs.get(&parent).cloned().unwrap_or_default(),
-            StageRef::Image => Variables::default(),
-        };
-        for instruction in stage.body {
-            let location = Location::of(&self.dockerfile.source, instruction.code_span());
-            match &instruction.kind {
-                InstructionKind::Env(pairs) => {
-                    let mut set = Vec::new();
-                    for pair in pairs {
-                        let key = self
-                            .expander
-                            .word(&pair.key.value, &env)
-                            .map_err(error(pair.key.span))?;
-                        let value = self
-                            .expander
-                            .word(&pair.value.value, &env)
-                            .map_err(error(pair.value.span))?;
-                        set.push((key.text, value.text));
-                    }
-                    env.extend(set);
-                }
-                InstructionKind::Arg(declarations) => {
-                    for declaration in declarations {
-                        let name = declaration.name.value.clone();
-                        let value = match (self.build_args.get(&name), &declaration.default) {
-                            (Some(given), _) => Some(given.clone()),
-                            (None, Some(default)) => Some(
-                                self.expander
-                                    .word(&default.value, &env)
-                                    .map_err(error(default.span))?
-                                    .text,
-                            ),
-                            (None, None) => self.scope.values.get(&name).cloned(),
-                        };
-                        if let Some(value) = &value {
-                            env.insert(name.clone(), value.clone());
-                        }
-                        let inherits = declaration.default.is_none()
-                            && !self.build_args.contains_key(&name)
-                            && self.scope.values.contains_key(&name);
-                        self.used.insert(name.clone());
-                        if !inherits {
-                            let description = declaration.description.clone().unwrap_or_default();
-                            let value = value.unwrap_or_default();
-                            let arg = OutlineArg {
-                                name: name.clone(),
-                                description,
-                                value,
-                                location: location.clone(),
-                            };
-                            self.args.insert(name, arg);
-                        }
-                    }
-                }
-                InstructionKind::Run(run) => {
-                    for mount in &run.mounts {
-                        let mount = mount.resolve(|value| {
-                            self.expander
-                                .word(value, &env)
-                                .map(|expanded| expanded.text)
-                        })?;
-                        let base_name =
-                            |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-                        let (list, fallback) = match mount.kind {
-                            MountType::Secret => {
-                                (&mut self.secrets, mount.target.as_deref().map(base_name))
-                            }
-                            MountType::Ssh => (&mut self.ssh, Some("default".to_owned())),
-                            _ => continue,
-                        };
-                        let name = mount.source.or(mount.id).or(fallback).unwrap_or_default();
-                        list.entry(name.clone()).or_insert(OutlineMount {
-                            name,
-                            required: mount.required,
-                            location: location.clone(),
-                        });
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.envs.insert(stage.index, env);
-        Ok(())
-    }
-
-    /// Adds the global arguments in use and those their defaults use.
-    fn globals(&mut self) {
-        let mut open: Vec<String> = self.used.iter().cloned().collect();
-        let mut seen = BTreeSet::new();
-        while let Some(name) = open.pop() {
-            let Some(global) = self.scope.declared.get(&name) else {
-                continue;
-            };
-            if !seen.insert(name.clone()) {
-                continue;
-            }
-            open.extend(global.depends_on.iter().cloned());
-            self.args.entry(name.clone()).or_insert_with(|| OutlineArg {
-                name,
-                description: global.description.clone().unwrap_or_default(),
-                value: global.value.clone().unwrap_or_default(),
-                location: Location::of(&self.dockerfile.source, global.span),
-            });
-        }
-    }
-}
-
 /// Standard base64, as Go encodes bytes in JSON.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }

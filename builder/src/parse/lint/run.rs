@@ -18,6 +18,7 @@ use super::super::variables::Variables;
 use super::names;
 use super::options::LintOptions;
 use super::rules::{Rule, rule};
+use super::triggers::Triggers;
 use crate::GitPlace;
 use crate::ignore::{IgnoreRules, clean};
 
@@ -34,9 +35,21 @@ pub struct BaseImage {
     pub env: Vec<String>,
     /// Whether its config sets a shell.
     pub has_shell: bool,
+    /// Its triggers.
+    pub on_build: Vec<String>,
     /// The platform it was found with, and the one that was wanted.
     pub platforms: Option<(Platform, Platform)>,
 }
+
+impl BaseImage {
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
+        let pairs = self.env.iter().filter_map(|entry| entry.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
+    }
+}
+
+/// What is known about the image a `FROM` names, after expansion, for the platform it names.
+pub type BaseLookup<'a> = dyn Fn(&str, Option<&Platform>) -> Option<BaseImage> + 'a;
 
 /// What is to be checked, and in which light.
 pub struct LintInput<'a> {
@@ -52,8 +65,8 @@ pub struct LintInput<'a> {
     pub ignore: Option<&'a IgnoreRules>,
     /// Numbers of the stages to walk. Default: all.
     pub stages: Option<&'a BTreeSet<usize>>,
-    /// What is known about the image a `FROM` names, after expansion, for the platform it names.
-    pub base: &'a dyn Fn(&str, Option<&Platform>) -> Option<BaseImage>,
+    /// What is known about base images.
+    pub base: &'a BaseLookup<'a>,
 }
 
 /// One warning.
@@ -92,6 +105,8 @@ pub struct LintResult {
 pub(super) struct Reporter<'a> {
     options: &'a LintOptions,
     warnings: Vec<LintWarning>,
+    /// Nothing is to be said at the moment.
+    silent: bool,
     /// What the comments above an instruction switch off, by its line: read once, not for each warning.
     local: Option<(usize, LintOptions)>,
 }
@@ -118,7 +133,9 @@ impl Reporter<'_> {
         span: Span,
         detail: String,
     ) {
-        let Some(rule) = rule(name) else { return };
+        let Some(rule) = rule(name).filter(|_| !self.silent) else {
+            return;
+        };
         let allowed = match instruction.filter(|instruction| !instruction.comments.is_empty()) {
             None => self.options.allows(rule),
             Some(instruction) => self.options.allows_with(self.local(instruction), rule),
@@ -150,6 +167,7 @@ pub fn lint(input: &LintInput<'_>) -> LintResult {
     let mut reporter = Reporter {
         options: &input.options,
         warnings: Vec::new(),
+        silent: false,
         local: None,
     };
     names::check(input.dockerfile, &mut reporter);
@@ -167,6 +185,7 @@ struct State {
     args: Variables,
     has_shell: bool,
     workdir_set: bool,
+    on_build: Vec<String>,
     /// The base image is not known, so neither are its variables.
     env_unknown: bool,
 }
@@ -178,6 +197,7 @@ struct Walker<'a, 'r, 'o> {
     expander: Expander,
     /// What is left of [`MAX_COMPARISONS`].
     comparisons: usize,
+    triggers: Triggers,
 }
 
 fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagnostic> {
@@ -192,6 +212,7 @@ fn walk(input: &LintInput<'_>, reporter: &mut Reporter<'_>) -> Result<(), Diagno
         scope,
         expander,
         comparisons: MAX_COMPARISONS,
+        triggers: Triggers::new(),
     };
     let mut states: Vec<State> = Vec::new();
     for stage in &stages {
@@ -356,17 +377,21 @@ impl Walker<'_, '_, '_> {
             self.reporter
                 .report("InvalidBaseImagePlatform", stage.instruction, detail);
         }
-        let pairs = image.env.iter().filter_map(|entry| entry.split_once('='));
         State {
-            env: std::iter::once(path())
-                .chain(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())))
-                .collect(),
+            env: std::iter::once(path()).chain(image.variables()).collect(),
             has_shell: image.has_shell,
+            on_build: image.on_build,
             ..State::default()
         }
     }
 
     fn stage(&mut self, stage: &Stage<'_>, state: &mut State) -> Result<(), Diagnostic> {
+        self.reporter.silent = true;
+        for trigger in self.triggers.read(&std::mem::take(&mut state.on_build)) {
+            // What is wrong with it the build will say.
+            let _ = self.instruction(&trigger, state);
+        }
+        self.reporter.silent = false;
         let mut last: BTreeMap<&str, &Instruction> = BTreeMap::new();
         for instruction in stage.body {
             if let InstructionKind::Cmd(_)
@@ -458,10 +483,10 @@ impl Walker<'_, '_, '_> {
                     self.undefined(instruction, &unset, state);
                 }
             }
+            InstructionKind::Onbuild(trigger) => state.on_build.push(trigger.expression.clone()),
             InstructionKind::From(_)
             | InstructionKind::Maintainer(_)
-            | InstructionKind::Healthcheck(_)
-            | InstructionKind::Onbuild(_) => {}
+            | InstructionKind::Healthcheck(_) => {}
         }
         Ok(())
     }

@@ -32,6 +32,13 @@ fn base(name: &str, _: Option<&wythe_layers::spec::Platform>) -> Option<BaseImag
             has_shell: true,
             ..BaseImage::default()
         }),
+        "triggered" => Some(BaseImage {
+            env: vec!["PATH=/bin".to_owned(), "V=1".to_owned()],
+            on_build: ["ARG A=$V", "ENV B $A", "SHELL [\"/s\"]", "WORKDIR w"]
+                .map(Into::into)
+                .to_vec(),
+            ..BaseImage::default()
+        }),
         "arm" => Some(BaseImage {
             platforms: Some(("linux/arm64".parse().ok()?, "linux/amd64".parse().ok()?)),
             ..BaseImage::default()
@@ -483,7 +490,14 @@ ENV A=$VERSION
             {"name": "app", "default": true, "base": "base", "platform": "$BUILDPLATFORM", "location": {"ranges": [{"start": {"line": 11}, "end": {"line": 11}}]}},
         ])
     );
-    let outline = outline(&file, 2, &platform_args(), &BTreeMap::new()).unwrap();
+    let outline = outline(&OutlineInput {
+        dockerfile: &file,
+        target: 2,
+        defaults: &platform_args(),
+        build_args: &BTreeMap::new(),
+        base: &base,
+    })
+    .unwrap();
     let args: Vec<(&str, &str, &str)> = outline
         .args
         .iter()
@@ -508,4 +522,30 @@ ENV A=$VERSION
     );
     assert_eq!(outline.ssh[0].name, "default");
     assert_eq!(outline.name, "app");
+}
+
+#[test]
+fn an_outline_has_the_arguments_of_the_base() {
+    let text = "FROM known AS x\nONBUILD ARG C\nFROM triggered AS a\nARG D=$B$PATH\nFROM x\n";
+    let file = parse(text.as_bytes(), "Dockerfile").unwrap();
+    for (target, expected) in [(1, "A=1@3 D=1/bin@4"), (2, "C=@5")] {
+        let outline = outline(&OutlineInput {
+            dockerfile: &file,
+            target,
+            defaults: &platform_args(),
+            build_args: &BTreeMap::new(),
+            base: &base,
+        });
+        let args = outline.unwrap().args;
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| {
+                format!(
+                    "{}={}@{}",
+                    arg.name, arg.value, arg.location.ranges[0].start.line
+                )
+            })
+            .collect();
+        assert_eq!(args.join(" "), expected);
+    }
 }

@@ -626,7 +626,13 @@ fn files_that_are_heavy_in_one_thing_are_read_linted_and_described() {
             serde_json::to_vec(&report).unwrap().len() < 64 << 20,
             "{name}"
         );
-        let _ = lint::outline(&file, file.stages().len() - 1, &known, &known);
+        let _ = lint::outline(&lint::OutlineInput {
+            dockerfile: &file,
+            target: file.stages().len() - 1,
+            defaults: &known,
+            build_args: &known,
+            base: &|_, _| None,
+        });
     }
 }
 
