@@ -85,8 +85,9 @@ pub enum MountSource {
     Tmpfs {
         /// Its size; `None` is the kernel's default, half of the memory.
         size_bytes: Option<u64>,
-        /// The mode of its root directory.
-        mode: u32,
+        /// The mode of its root directory. `None`: that of the directory it covers, or 1777 where
+        /// there was none.
+        mode: Option<u32>,
     },
     /// A file that is in memory only.
     File {
@@ -568,7 +569,7 @@ mod tests {
         for target in ["/", "//", "/.", "/.."] {
             let source = MountSource::Tmpfs {
                 size_bytes: None,
-                mode: 0o755,
+                mode: Some(0o755),
             };
             let mount = MountSpec {
                 source,

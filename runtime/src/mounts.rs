@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -49,6 +50,14 @@ pub(crate) fn new_tmpfs(
     let mut options = vec![("mode", mode.as_str())];
     options.extend(size.as_deref().map(|size| ("size", size)));
     new_filesystem("tmpfs", &options, attributes)
+}
+
+/// Gives the root of a mount the mode of another directory.
+pub(crate) fn take_mode(mount: impl AsFd, like: impl AsFd) -> io::Result<()> {
+    let mode = rustix::fs::fstat(like)?.st_mode;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(mount, ".", flags, Mode::empty())?;
+    Ok(rustix::fs::fchmod(root, Mode::from_raw_mode(mode))?)
 }
 
 /// A copy of the tree at `path` (relative to `dir`; empty is `dir` itself) with everything mounted

@@ -85,8 +85,8 @@ pub enum PlannedSource {
     Tmpfs {
         /// Its size; `None` is the kernel's default, half of the memory.
         size_bytes: Option<u64>,
-        /// The mode of its root.
-        mode: u32,
+        /// The mode of its root; `None` is that of the directory it covers.
+        mode: Option<u32>,
     },
     /// A file in memory, made on the spot.
     File {

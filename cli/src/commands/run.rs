@@ -361,7 +361,10 @@ fn tmpfs_mount(
         None => 0o1777,
     };
     Ok(MountSpec {
-        source: MountSource::Tmpfs { size_bytes, mode },
+        source: MountSource::Tmpfs {
+            size_bytes,
+            mode: Some(mode),
+        },
         target: PathBuf::from(target),
         read_only,
     })
@@ -416,7 +419,7 @@ mod tests {
             tmpfs("/x:size=1m,mode=700").unwrap().source,
             MountSource::Tmpfs {
                 size_bytes: Some(1_048_576),
-                mode: 0o700
+                mode: Some(0o700)
             }
         ));
         for bad in [

@@ -241,7 +241,7 @@ fn mount(
         } => wythe_runtime::MountSource::Detached(open_subpath(fd, subpath)?),
         MountSource::Tmpfs { size_bytes } => wythe_runtime::MountSource::Tmpfs {
             size_bytes: *size_bytes,
-            mode: 0o1777,
+            mode: None,
         },
         MountSource::File {
             content,

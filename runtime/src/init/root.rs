@@ -38,8 +38,16 @@ pub(crate) struct Entered {
 struct Sources {
     /// An empty directory, which hides directories.
     empty: OwnedFd,
-    /// Generated files, then extra mounts, each detached, with where they go.
-    mounts: Vec<(OwnedFd, PathBuf)>,
+    /// Generated files, then extra mounts, each detached.
+    mounts: Vec<Source>,
+}
+
+/// A mount that is still to get its place.
+struct Source {
+    mount: OwnedFd,
+    target: PathBuf,
+    /// Its root takes the mode of what it covers.
+    takes_mode: bool,
 }
 
 /// Builds the container's root and enters it. Mount points that had to be made are added to
@@ -66,10 +74,15 @@ pub(crate) fn enter(
     mounts::attach(proc, place).at(Stage::Mount, "/proc")?;
     mount_sys(plan, &root)?;
     let console = devices::fill(plan, &root, &devices)?;
-    for (mount, target) in sources.mounts {
-        let kind = Kind::of(&mount).at(Stage::MountPoint, &target)?;
-        let place = in_root::open_or_create(&root, &target, kind, created)?;
-        mounts::attach(mount, place).at(Stage::Mount, &target)?;
+    for source in sources.mounts {
+        let target = &source.target;
+        let kind = Kind::of(&source.mount).at(Stage::MountPoint, target)?;
+        let known = created.len();
+        let place = in_root::open_or_create(&root, target, kind, created)?;
+        if source.takes_mode && created.len() == known {
+            mounts::take_mode(&source.mount, &place).at(Stage::Mount, target)?;
+        }
+        mounts::attach(source.mount, place).at(Stage::Mount, target)?;
     }
     for path in &plan.masked_paths {
         mask(&root, path.as_path(), &devices, &sources.empty)?;
@@ -148,7 +161,11 @@ fn open_sources(plan: &Plan, opened: Vec<Ready>, scratch: &OwnedFd) -> Result<So
             .write_all(file.content.as_bytes())
             .at(Stage::MountSource, target)?;
         let mount = mounts::clone_tree(scratch, &name).at(Stage::MountSource, target)?;
-        mounts.push((mount, target.to_path_buf()));
+        mounts.push(Source {
+            mount,
+            target: target.to_path_buf(),
+            takes_mode: false,
+        });
     }
     let mut files = None;
     for (index, (mount, ready)) in plan.mounts.iter().zip(opened).enumerate() {
@@ -162,7 +179,12 @@ fn open_sources(plan: &Plan, opened: Vec<Ready>, scratch: &OwnedFd) -> Result<So
                 make_file(mount, content, files, &format!("mount{index}"))?
             }
         };
-        mounts.push((source, mount.target.as_path().to_path_buf()));
+        mounts.push(Source {
+            mount: source,
+            target: mount.target.as_path().to_path_buf(),
+            takes_mode: matches!(mount.source, PlannedSource::Tmpfs { mode: None, .. })
+                && !mount.read_only,
+        });
     }
     Ok(Sources { empty, mounts })
 }
@@ -227,7 +249,8 @@ fn open_source(
             source
         }
         PlannedSource::Tmpfs { size_bytes, mode } => {
-            mounts::new_tmpfs(*size_bytes, *mode, mounts::HARDENED).at(Stage::Mount, target)?
+            let mode = mode.unwrap_or(0o1777);
+            mounts::new_tmpfs(*size_bytes, mode, mounts::HARDENED).at(Stage::Mount, target)?
         }
         PlannedSource::File { .. } => {
             return Err(Failure::refused(

@@ -270,7 +270,7 @@ fn device_files_made_inside_cannot_be_opened() {
     bundle.mounts.push(MountSpec {
         source: MountSource::Tmpfs {
             size_bytes: None,
-            mode: 0o1777,
+            mode: Some(0o1777),
         },
         target: "/mem".into(),
         read_only: false,

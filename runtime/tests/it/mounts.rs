@@ -1,7 +1,7 @@
 //! What the container sees of the host's files, and of its own.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use wythe_runtime::{Error, MountSource, MountSpec, Refusal, Stage};
@@ -14,6 +14,7 @@ tests![
     single_files_can_be_mounted,
     read_only_volumes_are_so_all_the_way_down,
     tmpfs_has_size_and_mode,
+    tmpfs_takes_the_mode_of_what_it_covers,
     read_only_root_leaves_mounts_writable,
     made_mount_points_are_reported,
     generated_files_replace_the_images,
@@ -81,7 +82,7 @@ fn tmpfs_has_size_and_mode() {
     let mut bundle = fixture.shell(script);
     let source = MountSource::Tmpfs {
         size_bytes: Some(1 << 20),
-        mode: 0o1770,
+        mode: Some(0o1770),
     };
     bundle.mounts.push(MountSpec {
         source,
@@ -91,6 +92,25 @@ fn tmpfs_has_size_and_mode() {
     let output = run(bundle).unwrap();
     assert_eq!(output.stdout, "1770\n");
     assert_eq!(fs::read_dir(fixture.root().join("mem")).unwrap().count(), 0);
+}
+
+fn tmpfs_takes_the_mode_of_what_it_covers() {
+    let fixture = Fixture::new();
+    let mut bundle = fixture.shell("stat -c %a /there /made");
+    let there = fixture.root().join("there");
+    fs::create_dir(&there).unwrap();
+    fs::set_permissions(&there, fs::Permissions::from_mode(0o750)).unwrap();
+    for target in ["/there", "/made"] {
+        bundle.mounts.push(MountSpec {
+            source: MountSource::Tmpfs {
+                size_bytes: None,
+                mode: None,
+            },
+            target: target.into(),
+            read_only: false,
+        });
+    }
+    assert_eq!(run(bundle).unwrap().stdout, "750\n1777\n");
 }
 
 fn read_only_root_leaves_mounts_writable() {
@@ -109,7 +129,7 @@ fn made_mount_points_are_reported() {
     let mut bundle = fixture.shell("true");
     let source = MountSource::Tmpfs {
         size_bytes: None,
-        mode: 0o755,
+        mode: Some(0o755),
     };
     bundle.mounts.push(MountSpec {
         source,
@@ -155,7 +175,7 @@ fn a_later_mount_covers_an_earlier_one() {
     bundle.mounts.push(bind(&fixture.host(), "/v/deep", true));
     let source = MountSource::Tmpfs {
         size_bytes: None,
-        mode: 0o755,
+        mode: Some(0o755),
     };
     bundle.mounts.push(MountSpec {
         source,
