@@ -6,14 +6,16 @@ use crate::support::{Sandbox, busybox, containers, peers, root};
 
 /// A context with a static busybox, whose stage `base` has it installed and a user.
 fn context(sandbox: &Sandbox, steps: &str) -> PathBuf {
-    let context = sandbox.context(&format!(
+    let dockerfile = format!(
         "FROM scratch AS base\n\
          COPY --chmod=755 busybox /bin/busybox\n\
          RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
          RUN mkdir -m 1777 /out /tmp && mkdir /mnt\n\
          {steps}\
          FROM scratch\nCOPY --from=base /out /\n"
-    ));
+    );
+    sandbox.file("context/Dockerfile", dockerfile);
+    let context = sandbox.path("context");
     std::fs::copy(busybox(), context.join("busybox")).unwrap();
     context
 }
@@ -122,7 +124,9 @@ fn insecure_steps_are_refused_unless_they_are_allowed() {
         return;
     }
     let sandbox = Sandbox::new();
-    let context = sandbox.context("FROM scratch\nRUN --security=insecure [\"/greet\"]\n");
+    let dockerfile = "FROM scratch\nRUN --security=insecure [\"/greet\"]\n";
+    sandbox.file("context/Dockerfile", dockerfile);
+    let context = sandbox.path("context");
     let message = sandbox.fails(["build", context.to_str().unwrap()]).1;
     assert!(message.contains("--allow security.insecure"), "{message}");
 }

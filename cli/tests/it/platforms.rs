@@ -1,6 +1,14 @@
 //! Steps of other platforms than the machine's own.
 
+use std::path::PathBuf;
+
 use crate::support::{Sandbox, containers};
+
+/// A context of this Dockerfile.
+fn context(sandbox: &Sandbox, dockerfile: &str) -> PathBuf {
+    sandbox.file("context/Dockerfile", dockerfile);
+    sandbox.path("context")
+}
 
 /// The headers of a program of this class (1: 32 bits, 2: 64 bits) and machine, and its code. All
 /// of the file is one segment.
@@ -53,7 +61,10 @@ fn steps_for_32_bit_x86_run_on_x86_64() {
         \xb8\x01\0\0\0\x31\xdb\xcd\x8032 bits\n";
     let program = elf(1, 3, code);
     let sandbox = Sandbox::new();
-    let context = sandbox.context("FROM scratch\nARG TARGETPLATFORM TARGETARCH TARGETVARIANT\nCOPY --chmod=755 program /\nRUN [\"/program\"]\nLABEL is=$TARGETPLATFORM,$TARGETARCH,$TARGETVARIANT\n");
+    let context = context(
+        &sandbox,
+        "FROM scratch\nARG TARGETPLATFORM TARGETARCH TARGETVARIANT\nCOPY --chmod=755 program /\nRUN [\"/program\"]\nLABEL is=$TARGETPLATFORM,$TARGETARCH,$TARGETVARIANT\n",
+    );
     std::fs::write(context.join("program"), &program).unwrap();
     for (platform, label) in [
         ("linux/386", "linux/386,386,"),
@@ -84,8 +95,10 @@ fn a_step_for_another_machine_says_which_and_what_is_missing() {
     program[5] = 2;
     program[18..20].reverse();
     let sandbox = Sandbox::new();
-    let context =
-        sandbox.context("FROM scratch AS other\nCOPY --chmod=755 program /\nRUN [\"/program\"]\n");
+    let context = context(
+        &sandbox,
+        "FROM scratch AS other\nCOPY --chmod=755 program /\nRUN [\"/program\"]\n",
+    );
     std::fs::write(context.join("program"), &program).unwrap();
     let message = sandbox.fails(["build", context.to_str().unwrap()]).1;
     for part in [

@@ -55,4 +55,5 @@ pub(super) const TABLES: &[&Table] = &[&native::TABLE];
 pub(super) use arm::TABLE as ARM;
 #[cfg(test)]
 pub(super) use i386::TABLE as I386;
+#[cfg(any(target_arch = "x86_64", test))]
 pub(super) use native::ARCHITECTURE as OWN_ARCHITECTURE;
