@@ -351,7 +351,22 @@ const NATIVE: &[i64] = &[
 ];
 
 /// Always allowed; of this architecture.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(target_arch = "riscv64")]
+const NATIVE: &[i64] = &[
+    84,  // sync_file_range
+    163, // getrlimit
+    164, // setrlimit
+    258, // riscv_hwprobe
+    259, // riscv_flush_icache
+    292, // io_pgetevents
+];
+
+/// Always allowed; of this architecture.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
 const NATIVE: &[i64] = &[];
 
 /// Allowed to who has the capability.
