@@ -32,5 +32,6 @@ mod platforms;
 mod repositories;
 mod run;
 mod serve;
+mod surroundings;
 mod together;
 mod users;
