@@ -304,3 +304,15 @@ impl std::fmt::Display for StepPlace {
         write!(f, "{}:{line}: {} failed", self.source.name(), self.text)
     }
 }
+
+/// An error with its causes, as one text.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,21 +1,11 @@
 //! Paths as `COPY` and `WORKDIR` write them.
 
-use wythe_layers::tree::EntryPath;
+use wythe_layers::tree::{EntryPath, without_parents};
 
 /// Normalises as `chroot` would see it: `..` stops at the root. `None` where the bytes cannot be a
 /// path (NUL, over-long).
 pub(crate) fn clean_in_root(bytes: &[u8]) -> Option<EntryPath> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in bytes.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    EntryPath::parse(&parts.join(&b'/'))
+    EntryPath::parse(&without_parents(bytes))
 }
 
 /// `text` seen from the directory `base`: absolute as it is, else below it.
@@ -25,17 +15,9 @@ pub(crate) fn absolute_from(base: &str, text: &str) -> String {
     } else {
         format!("{base}/{text}")
     };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+    let path = without_parents(joined.as_bytes());
+    // Whole parts of what was text are text.
+    format!("/{}", String::from_utf8_lossy(&path))
 }
 
 /// For messages and keys, with a leading slash.

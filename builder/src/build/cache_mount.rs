@@ -16,7 +16,7 @@ use super::session::Session;
 use super::stage::Worker;
 use crate::parse::CacheSharing;
 use crate::path::display;
-use crate::plan::{CacheRoot, FileSource, StepMount};
+use crate::plan::{CacheMount, CacheRoot, FileSource};
 use crate::{Error, MountSource, ProcessMount, Result};
 
 /// A directory of the store that outlives the build, one for each id.
@@ -26,30 +26,19 @@ use crate::{Error, MountSource, ProcessMount, Result};
 /// ```
 pub(super) fn prepare(
     worker: &Worker<'_>,
-    mount: &StepMount,
+    mount: &CacheMount,
     prepared: &mut Prepared,
 ) -> Result<()> {
-    let StepMount::Cache {
-        id,
-        sharing,
-        target,
-        writable,
-        from,
-        source,
-        made,
-    } = mount
-    else {
-        return Ok(());
-    };
+    let (from, source) = (&mount.from, &mount.source);
     let session = worker.session;
     let namespace = session.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS");
-    let mut full = format!("{}\0{id}", namespace.map_or("", String::as_str));
+    let mut full = format!("{}\0{}", namespace.map_or("", String::as_str), mount.id);
     // What a cache began as tells it from others of its name, as with BuildKit.
     if let Some(from) = from {
         full.push_str(&format!("\0{} {source}", origin(from, worker.stages)));
     }
     // A directory that the source has keeps its owner and mode.
-    let made = made.filter(|_| source == "/");
+    let made = mount.made.filter(|_| source == "/");
     if let Some(CacheRoot { mode, uid, gid }) = made {
         full.push_str(&format!("\0{mode:o} {uid}:{gid}"));
     }
@@ -58,7 +47,7 @@ pub(super) fn prepare(
         .root()
         .join("cache/v1/mounts")
         .join(Digest::of(full.as_bytes()).hex());
-    let (slot, lock) = lock_slot(session, &directory, *sharing)?;
+    let (slot, lock) = lock_slot(session, &directory, mount.sharing)?;
     let data = slot.join("data");
     if !data.exists() {
         let from = from.as_ref().map(|from| (from, source.as_str()));
@@ -72,9 +61,9 @@ pub(super) fn prepare(
     let shown = open_inside(&RootDir::open(&data)?, &subpath)?;
     let shown = shown.as_fd().try_clone_to_owned();
     prepared.mounts.push(ProcessMount {
-        target: target.clone(),
+        target: mount.target.clone(),
         source: MountSource::Directory(shown.map_err(Error::io("open", &data))?),
-        access: access(*writable),
+        access: access(mount.writable),
     });
     prepared.held.push(Held::Lock(lock));
     Ok(())

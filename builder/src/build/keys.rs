@@ -10,7 +10,8 @@ use super::stage::StageResult;
 use crate::cache::{CacheKey, KeyBuilder};
 use crate::copy::{self, Place, Source};
 use crate::plan::{
-    Chmod, Chown, CopySource, CopyStep, FileSource, NameOrId, RunStep, StepMount, WorkdirStep,
+    CacheMount, Chmod, Chown, CopySource, CopyStep, FileSource, NameOrId, RunStep, SecretMount,
+    SshMount, StepMount, WorkdirStep,
 };
 use crate::{Network, Result, Security};
 
@@ -200,23 +201,23 @@ fn push_mount(
                 FileSource::Stage(_) => key.push("from", origin(from, stages)),
                 FileSource::Context | FileSource::Named(_) => {
                     let place = Place::Context(session.context(from)?);
-                    let step = super::mounts::as_copy(from, source);
+                    let step = CopyStep::as_it_is(from.clone(), source);
                     let mut sources = copy::gather(&step, &place)?;
                     let (jobs, limit) = (session.jobs(), session.hash_limit());
                     return copy::inputs(&mut sources, key, jobs, limit);
                 }
             }
         }
-        StepMount::Cache {
-            id,
-            target,
-            source,
-            writable,
-            from,
-            ..
-        } => {
+        StepMount::Cache(mount) => {
+            let CacheMount {
+                id,
+                target,
+                source,
+                writable,
+                ..
+            } = mount;
             key.push("cache", format!("{id} {target} {source} {writable}"));
-            if let Some(from) = from {
+            if let Some(from) = &mount.from {
                 key.push("from", origin(from, stages));
             }
         }
@@ -225,29 +226,31 @@ fn push_mount(
             writable,
             size_bytes,
         } => key.push("tmpfs", format!("{target} {writable} {size_bytes:?}")),
-        StepMount::Secret {
-            id,
-            target,
-            env,
-            required,
-            mode,
-            uid,
-            gid,
-        } => key.push(
-            "secret",
-            format!("{id} {target:?} {env:?} {required} {mode:o} {uid}:{gid}"),
-        ),
-        StepMount::Ssh {
-            id,
-            target,
-            required,
-            mode,
-            uid,
-            gid,
-        } => key.push(
-            "ssh",
-            format!("{id} {target} {required} {mode:o} {uid}:{gid}"),
-        ),
+        StepMount::Secret(mount) => {
+            let SecretMount {
+                id,
+                target,
+                env,
+                required,
+                mode,
+                uid,
+                gid,
+            } = mount;
+            let text = format!("{id} {target:?} {env:?} {required} {mode:o} {uid}:{gid}");
+            key.push("secret", text);
+        }
+        StepMount::Ssh(mount) => {
+            let SshMount {
+                id,
+                target,
+                required,
+                mode,
+                uid,
+                gid,
+            } = mount;
+            let text = format!("{id} {target} {required} {mode:o} {uid}:{gid}");
+            key.push("ssh", text);
+        }
     }
     Ok(true)
 }

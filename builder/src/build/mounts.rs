@@ -11,9 +11,8 @@ use super::session::Session;
 use super::stage::{Worker, write_layer};
 use super::{cache_mount, materials};
 use crate::copy::{self, Place, Settings};
-use crate::parse::Span;
 use crate::path::clean_in_root;
-use crate::plan::{CopySource, CopyStep, FileSource, RunStep, StepMount};
+use crate::plan::{CopyStep, FileSource, RunStep, SecretMount, SshMount, StepMount};
 use crate::view::View;
 use crate::{Access, Error, MountSource, ProcessMount, Result, Secret};
 
@@ -61,7 +60,7 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
                 target,
                 writable,
             } => bind(worker, from, source, target, *writable, &mut prepared)?,
-            StepMount::Cache { .. } => cache_mount::prepare(worker, mount, &mut prepared)?,
+            StepMount::Cache(mount) => cache_mount::prepare(worker, mount, &mut prepared)?,
             StepMount::Tmpfs {
                 target,
                 writable,
@@ -73,8 +72,8 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
                 },
                 access: access(*writable),
             }),
-            StepMount::Secret { .. } => secret(worker.session, mount, &mut prepared)?,
-            StepMount::Ssh { .. } => agent(worker.session, mount, &mut prepared)?,
+            StepMount::Secret(mount) => secret(worker.session, mount, &mut prepared)?,
+            StepMount::Ssh(mount) => agent(worker.session, mount, &mut prepared)?,
         }
     }
     Ok(prepared)
@@ -85,25 +84,6 @@ pub(super) fn access(writable: bool) -> Access {
         Access::ReadWrite
     } else {
         Access::ReadOnly
-    }
-}
-
-/// The files of a context that a bind mount shows, as if they were copied.
-pub(super) fn as_copy(from: &FileSource, source: &str) -> CopyStep {
-    CopyStep {
-        from: from.clone(),
-        sources: vec![CopySource::Path {
-            text: source.to_owned(),
-            span: Span::default(),
-        }],
-        destination: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        exclude: Vec::new(),
-        parents: false,
-        link: false,
-        unpack: false,
-        checksum: None,
     }
 }
 
@@ -166,7 +146,7 @@ pub(super) fn context_layer(
     let is_file = place
         .lookup(&path)?
         .is_some_and(|found| !found.entry.kind.is_directory());
-    let mut step = as_copy(from, source);
+    let mut step = CopyStep::as_it_is(from.clone(), source);
     if is_file {
         step.destination = format!("/{SINGLE}");
     }
@@ -202,44 +182,32 @@ pub(super) fn clean(text: &str) -> Result<EntryPath> {
     })
 }
 
-fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
-    let StepMount::Secret {
-        id,
-        target,
-        env,
-        required,
-        mode,
-        uid,
-        gid,
-    } = mount
-    else {
-        return Ok(());
-    };
-    let Some(content) = session.request.secrets.get(id) else {
-        if *required {
+fn secret(session: &Session<'_>, mount: &SecretMount, prepared: &mut Prepared) -> Result<()> {
+    let Some(content) = session.request.secrets.get(&mount.id) else {
+        if mount.required {
             return Err(Error::MissingGrant {
                 kind: "secret",
-                id: id.clone(),
+                id: mount.id.clone(),
             });
         }
-        if let Some(name) = env {
+        if let Some(name) = &mount.env {
             prepared.env.push(format!("{name}="));
         }
         return Ok(());
     };
     prepared.secrets.push(content.clone());
-    if let Some(name) = env {
+    if let Some(name) = &mount.env {
         let value = String::from_utf8_lossy(content.expose());
         prepared.env.push(format!("{name}={value}"));
     }
-    if let Some(target) = target {
+    if let Some(target) = &mount.target {
         prepared.mounts.push(ProcessMount {
             target: target.clone(),
             source: MountSource::File {
                 content: content.clone(),
-                mode: *mode,
-                uid: *uid,
-                gid: *gid,
+                mode: mount.mode,
+                uid: mount.uid,
+                gid: mount.gid,
             },
             access: Access::ReadOnly,
         });
@@ -248,34 +216,23 @@ fn secret(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> 
 }
 
 /// Forwards an agent.
-fn agent(session: &Session<'_>, mount: &StepMount, prepared: &mut Prepared) -> Result<()> {
-    let StepMount::Ssh {
-        id,
-        target,
-        required,
-        mode,
-        uid,
-        gid,
-    } = mount
-    else {
-        return Ok(());
-    };
-    let Some(agent) = session.request.ssh.get(id) else {
-        if *required {
+fn agent(session: &Session<'_>, mount: &SshMount, prepared: &mut Prepared) -> Result<()> {
+    let Some(agent) = session.request.ssh.get(&mount.id) else {
+        if mount.required {
             return Err(Error::MissingGrant {
                 kind: "ssh agent",
-                id: id.clone(),
+                id: mount.id.clone(),
             });
         }
         return Ok(());
     };
     prepared.mounts.push(ProcessMount {
-        target: target.clone(),
+        target: mount.target.clone(),
         source: MountSource::Agent {
             agent: agent.clone(),
-            mode: *mode,
-            uid: *uid,
-            gid: *gid,
+            mode: mount.mode,
+            uid: mount.uid,
+            gid: mount.gid,
         },
         access: Access::ReadWrite,
     });

@@ -166,7 +166,7 @@ pub(super) fn file_sources(action: &Action) -> Vec<&FileSource> {
         Action::Run(run) => {
             let sources = run.mounts.iter().filter_map(|mount| match mount {
                 StepMount::Bind { from, .. } => Some(from),
-                StepMount::Cache { from, .. } => from.as_ref(),
+                StepMount::Cache(mount) => mount.from.as_ref(),
                 _ => None,
             });
             sources.collect()

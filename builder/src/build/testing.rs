@@ -13,6 +13,7 @@ use wythe_layers::snapshot::{CopySnapshotter, Root};
 use wythe_layers::store::Store;
 use wythe_layers::tree::{EntryKind, EntryPath, Flavour};
 
+use crate::error::with_causes;
 use crate::{
     BoxError, BuildRequest, BuildResult, Builder, Cancel, Executor, Exit, ExitStatus, MountSource,
     OutputSink, OutputStream, Process, Result,
@@ -188,12 +189,12 @@ impl Bench {
 
     pub(crate) fn build(&self, dockerfile: &str) -> BuildResult {
         let built = self.builder().build(&self.request(dockerfile));
-        built.unwrap_or_else(|error| panic!("{}", chain(&error)))
+        built.unwrap_or_else(|error| panic!("{}", with_causes(&error)))
     }
 
     pub(crate) fn fails(&self, dockerfile: &str) -> String {
         let error = self.builder().build(&self.request(dockerfile)).unwrap_err();
-        chain(&error)
+        with_causes(&error)
     }
 
     pub(crate) fn stack(&self, result: &BuildResult) -> LayerStack {
@@ -259,15 +260,4 @@ fn line(stack: &LayerStack, found: &Found) -> String {
             format!("f{:o}{owner} {path} = {text}", entry.mode)
         }
     }
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use wythe_layers::tree::EntryPath;
 
-use super::testing::{Bench, chain, eventually};
+use super::testing::{Bench, eventually};
+use crate::error::with_causes;
 use crate::{
     BuildRequest, BuildResult, Builder, CachePolicy, Cancel, Error, ExitStatus, InputFile,
     StepOutcome,
@@ -208,7 +209,7 @@ fn stages_that_nobody_needs_do_not_run() {
     let target = bench.builder().build(&request).unwrap();
     assert_eq!(bench.tree(&target), ["f644 a = a"]);
     request.target = Some("bb".into());
-    let error = chain(&bench.builder().build(&request).unwrap_err());
+    let error = with_causes(&bench.builder().build(&request).unwrap_err());
     assert!(
         error.contains("target stage \"bb\" could not be found"),
         "{error}"
@@ -669,7 +670,7 @@ fn a_build_without_a_run_needs_no_executor_and_says_so() {
     assert!(!builder.may_run_processes(&without).unwrap());
     let with = bench.request("FROM scratch\nRUN true\n");
     assert!(builder.may_run_processes(&with).unwrap());
-    assert!(chain(&builder.build(&with).unwrap_err()).contains("nothing here can run them"));
+    assert!(with_causes(&builder.build(&with).unwrap_err()).contains("nothing here can run them"));
     let unknown = bench.request("FROM elsewhere:1\n");
     assert!(builder.may_run_processes(&unknown).unwrap());
 }
@@ -685,6 +686,6 @@ fn a_dockerfile_without_context_builds() {
     assert_eq!(bench.tree(&result), ["f644 f = hi\n", "d755 x"]);
     let mut request = request;
     request.dockerfile.bytes = b"FROM scratch\nCOPY x /\n".to_vec();
-    let error = chain(&Builder::new(bench.store()).build(&request).unwrap_err());
+    let error = with_causes(&Builder::new(bench.store()).build(&request).unwrap_err());
     assert!(error.contains("x is not in the build context"), "{error}");
 }

@@ -15,6 +15,7 @@ use wythe_layers::tar::TarReader;
 use wythe_layers::tree::{Entry, EntryKind, EntryPath};
 
 use super::{Found, Settings};
+use crate::error::with_causes;
 use crate::path::{clean_in_root, display};
 use crate::view::{Content, New, NewDirectory, Owner, View};
 use crate::{Error, Result};
@@ -63,7 +64,7 @@ pub(super) fn unpack(
     loop {
         let next = reader
             .next_entry()
-            .map_err(|error| failed(&chain(&error)))?;
+            .map_err(|error| failed(&with_causes(&error)))?;
         let Some((entry, mut content)) = next else {
             break;
         };
@@ -82,18 +83,6 @@ fn is_compressed(source: &Found) -> Result<bool> {
         EntryKind::File { size } => size > 16,
         _ => false,
     })
-}
-
-/// An error with its causes, as one text.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Decompresses by the first bytes: bzip2 and xz here, gzip, zstd and plain in `layers`.
@@ -282,7 +271,7 @@ impl<'a> Unpacker<'a> {
         loop {
             let count = content.read(&mut buffer).map_err(|error| Error::Archive {
                 name: self.name.to_owned(),
-                reason: chain(&error),
+                reason: with_causes(&error),
             })?;
             let bytes = buffer.get(..count).unwrap_or_default();
             if bytes.is_empty() {

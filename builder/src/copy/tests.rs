@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::build::testing::{Bench, chain};
+use crate::build::testing::Bench;
+use crate::error::with_causes;
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -230,7 +231,8 @@ fn destinations_follow_the_reference() {
     ] {
         let dockerfile = format!("FROM scratch\n{instructions}\n");
         let result = bench.builder().build(&bench.request(&dockerfile));
-        let result = result.unwrap_or_else(|error| panic!("{instructions}: {}", chain(&error)));
+        let result =
+            result.unwrap_or_else(|error| panic!("{instructions}: {}", with_causes(&error)));
         let mut tree = bench.tree(&result);
         let mut expected: Vec<String> = expected.iter().map(|&line| line.to_owned()).collect();
         tree.sort();
@@ -428,7 +430,7 @@ fn archive_entries_replace_what_is_there_and_never_leave_the_image() {
         let host_file = host.path().join("victim");
         assert_eq!(fs::read_to_string(host_file).unwrap(), "untouched");
         let Ok(result) = outcome else {
-            let error = chain(&outcome.unwrap_err());
+            let error = with_causes(&outcome.unwrap_err());
             assert!(
                 error.contains("leads nowhere") && made.is_empty(),
                 "{error}"
@@ -521,8 +523,12 @@ mod remote {
         assert!(bench.builder().probe(&request).unwrap().is_some());
         let other = wythe_layers::spec::Digest::of(b"other");
         let bad = build(&format!("ADD --checksum={other} https://x.example/f /g")).unwrap_err();
-        assert!(chain(&bad).contains("has the digest"), "{}", chain(&bad));
+        assert!(
+            with_causes(&bad).contains("has the digest"),
+            "{}",
+            with_causes(&bad)
+        );
         let gone = build("ADD https://x.example/gone /g").unwrap_err();
-        assert!(chain(&gone).contains("404"), "{}", chain(&gone));
+        assert!(with_causes(&gone).contains("404"), "{}", with_causes(&gone));
     }
 }

@@ -11,6 +11,7 @@ use super::span::{SourceText, Span};
 /// More messages than this help nobody.
 const MAX_DIAGNOSTICS: usize = 20;
 
+#[derive(Default)]
 struct FileReader {
     instructions: Vec<Instruction>,
     errors: Vec<Diagnostic>,
@@ -107,12 +108,7 @@ pub(super) fn parse(bytes: &[u8], name: &str) -> Result<Dockerfile, ParseError> 
     let (text, bad_bytes) = decode(bytes);
     let source = SourceText::new(name, text);
     let mut reader = LineReader::new(&source);
-    let mut file = FileReader {
-        instructions: Vec::new(),
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        after_unknown: false,
-    };
+    let mut file = FileReader::default();
     while file.errors.len() < MAX_DIAGNOSTICS
         && let Some(line) = reader.logical()
     {
@@ -209,12 +205,7 @@ pub(super) fn parse_trigger(
 ) -> Result<(SourceText, Instruction), ParseError> {
     let source = SourceText::new(name, expression);
     let mut reader = LineReader::new(&source);
-    let mut file = FileReader {
-        instructions: Vec::new(),
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        after_unknown: false,
-    };
+    let mut file = FileReader::default();
     while file.errors.len() < MAX_DIAGNOSTICS
         && let Some(line) = reader.logical()
     {

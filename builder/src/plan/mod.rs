@@ -147,39 +147,52 @@ pub(crate) enum StepMount {
         target: String,
         writable: bool,
     },
-    Cache {
-        id: String,
-        sharing: CacheSharing,
-        target: String,
-        writable: bool,
-        from: Option<FileSource>,
-        source: String,
-        /// Of a new cache, where any of it was given.
-        made: Option<CacheRoot>,
-    },
+    Cache(CacheMount),
     Tmpfs {
         target: String,
         writable: bool,
         size_bytes: Option<u64>,
     },
-    Secret {
-        id: String,
-        /// `None`: only as a variable.
-        target: Option<String>,
-        env: Option<String>,
-        required: bool,
-        mode: u32,
-        uid: u32,
-        gid: u32,
-    },
-    Ssh {
-        id: String,
-        target: String,
-        required: bool,
-        mode: u32,
-        uid: u32,
-        gid: u32,
-    },
+    Secret(SecretMount),
+    Ssh(SshMount),
+}
+
+/// `--mount=type=cache`.
+#[derive(Debug, Clone)]
+pub(crate) struct CacheMount {
+    pub(crate) id: String,
+    pub(crate) sharing: CacheSharing,
+    pub(crate) target: String,
+    pub(crate) writable: bool,
+    pub(crate) from: Option<FileSource>,
+    /// Inside what it begins as, normalised.
+    pub(crate) source: String,
+    /// Of a new cache, where any of it was given.
+    pub(crate) made: Option<CacheRoot>,
+}
+
+/// `--mount=type=secret`.
+#[derive(Debug, Clone)]
+pub(crate) struct SecretMount {
+    pub(crate) id: String,
+    /// `None`: only as a variable.
+    pub(crate) target: Option<String>,
+    pub(crate) env: Option<String>,
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// `--mount=type=ssh`.
+#[derive(Debug, Clone)]
+pub(crate) struct SshMount {
+    pub(crate) id: String,
+    pub(crate) target: String,
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// The directory of a new cache mount.
@@ -205,6 +218,27 @@ pub(crate) struct CopyStep {
     /// Unpack local archives.
     pub(crate) unpack: bool,
     pub(crate) checksum: Option<String>,
+}
+
+impl CopyStep {
+    /// What is at a path, as it is, into the root directory.
+    pub(crate) fn as_it_is(from: FileSource, path: &str) -> Self {
+        Self {
+            from,
+            sources: vec![CopySource::Path {
+                text: path.to_owned(),
+                span: Span::default(),
+            }],
+            destination: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            exclude: Vec::new(),
+            parents: false,
+            link: false,
+            unpack: false,
+            checksum: None,
+        }
+    }
 }
 
 /// A source of `COPY` or `ADD`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use wythe_layers::spec::Platform;
 
 use super::stages::Planner;
-use super::{Action, Base, BaseImage, CopySource, CopyStep, FileSource, PlannedStage, Step};
+use super::{Action, Base, BaseImage, CopyStep, FileSource, PlannedStage, Step};
 use crate::Result;
 use crate::parse::Stage;
 use crate::request::NamedContext;
@@ -49,7 +49,10 @@ impl Planner<'_> {
                     source: source.clone(),
                     span,
                     history: Some(format!("FROM {name}")),
-                    action: Action::Copy(everything(name)),
+                    action: Action::Copy(CopyStep::as_it_is(
+                        FileSource::Named(name.to_owned()),
+                        "/",
+                    )),
                 };
                 Ok(Some(Beginning {
                     base: Base::Scratch,
@@ -82,24 +85,5 @@ impl Planner<'_> {
         };
         self.add(stage.index, planned, state);
         Ok(true)
-    }
-}
-
-/// All files of a context.
-fn everything(name: &str) -> CopyStep {
-    CopyStep {
-        from: FileSource::Named(name.to_owned()),
-        sources: vec![CopySource::Path {
-            text: "/".to_owned(),
-            span: crate::parse::Span::default(),
-        }],
-        destination: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        exclude: Vec::new(),
-        parents: false,
-        link: false,
-        unpack: false,
-        checksum: None,
     }
 }

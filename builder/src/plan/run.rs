@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::stage::{Place, StageState, Words};
 use super::stages::Planner;
-use super::{CacheRoot, FileSource, RunStep, StepMount};
+use super::{CacheMount, CacheRoot, FileSource, RunStep, SecretMount, SshMount, StepMount};
 use crate::parse::{Diagnostic, Instruction, Mount, MountType, PROXY_ARGS, Run, RunScript, Span};
 use crate::path::absolute_from;
 use crate::{Error, Network, Result, Security};
@@ -153,7 +153,7 @@ impl StageState {
                 // As it is written: a relative one is the same cache in every working directory.
                 let written = mount.target.as_deref().unwrap_or_default();
                 let given = mode.is_some() || uid.is_some() || gid.is_some();
-                StepMount::Cache {
+                StepMount::Cache(CacheMount {
                     id: id.unwrap_or_else(|| clean(written)),
                     sharing: mount.sharing,
                     target: target(&mount.target)?,
@@ -165,7 +165,7 @@ impl StageState {
                         uid: uid.unwrap_or(0),
                         gid: gid.unwrap_or(0),
                     }),
-                }
+                })
             }
             MountType::Tmpfs => StepMount::Tmpfs {
                 target: target(&mount.target)?,
@@ -173,7 +173,7 @@ impl StageState {
                 size_bytes: mount.size_bytes,
             },
             MountType::Secret => return secret(mount, workdir, words, span),
-            MountType::Ssh => StepMount::Ssh {
+            MountType::Ssh => StepMount::Ssh(SshMount {
                 id: mount.id.unwrap_or_else(|| "default".to_owned()),
                 // One without a target gets it once all sockets are known.
                 target: match &mount.target {
@@ -184,7 +184,7 @@ impl StageState {
                 mode: mode.unwrap_or(0o600),
                 uid: uid.unwrap_or(0),
                 gid: gid.unwrap_or(0),
-            },
+            }),
         })
     }
 }
@@ -193,10 +193,10 @@ impl StageState {
 fn place(mount: &StepMount) -> (u8, &str) {
     match mount {
         StepMount::Bind { target, .. }
-        | StepMount::Cache { target, .. }
+        | StepMount::Cache(CacheMount { target, .. })
         | StepMount::Tmpfs { target, .. } => (0, target),
-        StepMount::Secret { .. } => (1, ""),
-        StepMount::Ssh { .. } => (2, ""),
+        StepMount::Secret(_) => (1, ""),
+        StepMount::Ssh(_) => (2, ""),
     }
 }
 
@@ -204,7 +204,7 @@ fn place(mount: &StepMount) -> (u8, &str) {
 /// there is an agent.
 fn name_sockets(mounts: &mut [StepMount], env: &[String]) -> Option<Vec<String>> {
     let targets = mounts.iter_mut().filter_map(|mount| match mount {
-        StepMount::Ssh { target, .. } => Some(target),
+        StepMount::Ssh(mount) => Some(&mut mount.target),
         _ => None,
     });
     let mut first = None;
@@ -273,7 +273,7 @@ fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<
             Some(root_is_no_target(path, words, span)?)
         }
     };
-    Ok(StepMount::Secret {
+    Ok(StepMount::Secret(SecretMount {
         id,
         target,
         env,
@@ -281,7 +281,7 @@ fn secret(mount: Mount, workdir: &str, words: &Words<'_>, span: Span) -> Result<
         mode: mount.mode.unwrap_or(0o400),
         uid: mount.uid.unwrap_or(0),
         gid: mount.gid.unwrap_or(0),
-    })
+    }))
 }
 
 /// The last part of a path.

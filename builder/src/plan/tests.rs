@@ -87,14 +87,11 @@ fn mount_text(mount: &StepMount) -> String {
             writable,
             ..
         } => format!("bind {source} {target} {writable}"),
-        StepMount::Cache {
-            id,
-            target,
-            source,
-            made,
-            ..
-        } => {
-            let made = made.map_or("-".to_owned(), |made| {
+        StepMount::Cache(mount) => {
+            let CacheMount {
+                id, target, source, ..
+            } = mount;
+            let made = mount.made.map_or("-".to_owned(), |made| {
                 format!("{:o} {}:{}", made.mode, made.uid, made.gid)
             });
             format!("cache {id} {target} {source} {made}")
@@ -102,22 +99,12 @@ fn mount_text(mount: &StepMount) -> String {
         StepMount::Tmpfs {
             target, writable, ..
         } => format!("tmpfs {target} {writable}"),
-        StepMount::Secret {
-            id,
-            target,
-            env,
-            mode,
-            ..
-        } => {
-            let target = target.as_deref().unwrap_or("-");
-            let env = env.as_deref().unwrap_or("-");
-            format!("secret {id} {target} {env} {mode:o}")
+        StepMount::Secret(mount) => {
+            let target = mount.target.as_deref().unwrap_or("-");
+            let env = mount.env.as_deref().unwrap_or("-");
+            format!("secret {} {target} {env} {:o}", mount.id, mount.mode)
         }
-        StepMount::Ssh {
-            id, target, mode, ..
-        } => {
-            format!("ssh {id} {target} {mode:o}")
-        }
+        StepMount::Ssh(mount) => format!("ssh {} {} {:o}", mount.id, mount.target, mount.mode),
     }
 }
 

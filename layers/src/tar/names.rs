@@ -25,21 +25,6 @@ pub(super) enum Name {
     AufsMetadata,
 }
 
-/// A name with its `..` taken away, where `chroot` would stop them at the root.
-pub(super) fn without_parents(bytes: &[u8]) -> Vec<u8> {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in bytes.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    parts.join(&b'/')
-}
-
 /// Normalises and understands the name of an entry.
 pub(super) fn parse_name(bytes: &[u8]) -> Result<Name, TarProblem> {
     const WHAT: &str = "path";
@@ -123,22 +108,4 @@ fn parse_path(bytes: &[u8], what: &'static str) -> Result<EntryPath, TarProblem>
         return Err(TarProblem::TooDeep);
     }
     Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parents_stop_at_the_root() {
-        for (name, expected) in [
-            ("a/../b", "b"),
-            ("../../a", "a"),
-            ("/..//./a/b/../..", ""),
-            ("a/b/", "a/b"),
-            ("..a/...", "..a/..."),
-        ] {
-            assert_eq!(without_parents(name.as_bytes()), expected.as_bytes());
-        }
-    }
 }

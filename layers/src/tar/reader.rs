@@ -5,12 +5,12 @@ use std::io::{self, Read};
 
 use super::TarProblem;
 use super::limits::{MAX_HEADERS, MAX_HOLE_BYTES, MAX_PAX_BYTES, MAX_RAW_NAME_BYTES};
-use super::names::{Name, check_symlink, parse_hard_link, parse_name, without_parents};
+use super::names::{Name, check_symlink, parse_hard_link, parse_name};
 use super::number::{device_part, owner, parse_field, unsigned};
 use super::pax::{self, Records};
 use super::source::{BLOCK_BYTES, Block, Fault, Source};
 use super::sparse::{self, Layout, Piece};
-use crate::tree::{Entry, EntryKind, EntryPath, Timestamp};
+use crate::tree::{Entry, EntryKind, EntryPath, Timestamp, without_parents};
 use crate::{Error, Result};
 
 /// Reads a layer's tar (already decompressed) entry by entry.

@@ -27,6 +27,6 @@ pub use entry::{Entry, EntryKind, Flavour, MODE_BITS, Timestamp};
 pub use error::{Refusal, TreeError};
 pub use list::{EntryList, LIST_HEADER, MAX_LIST_BYTES};
 pub use lower::{LowerView, NoLower};
-pub use path::{EntryPath, MAX_PART_BYTES, MAX_PATH_BYTES, PathError};
+pub use path::{EntryPath, MAX_PART_BYTES, MAX_PATH_BYTES, PathError, without_parents};
 pub use root_dir::{MAX_SYMLINKS, RootDir};
 pub use xattr::{MAX_XATTR_BYTES, MAX_XATTR_LIST_BYTES, Xattrs};

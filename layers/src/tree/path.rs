@@ -246,6 +246,23 @@ impl AsRef<Path> for EntryPath {
     }
 }
 
+/// A path with its `.`, `..` and empty parts taken away, as a process sees it whose root directory
+/// is the tree: `..` stops there. The result is relative, but need not be an [`EntryPath`]: it may be
+/// too long, or hold a NUL.
+pub fn without_parents(bytes: &[u8]) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in bytes.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join(&b'/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,5 +360,18 @@ mod tests {
             format!("{:?}", EntryPath::parse(b"a\xff\n").unwrap()),
             r#""a\xff\n""#
         );
+    }
+
+    #[test]
+    fn parents_stop_at_the_root() {
+        for (name, expected) in [
+            ("a/../b", "b"),
+            ("../../a", "a"),
+            ("/..//./a/b/../..", ""),
+            ("a/b/", "a/b"),
+            ("..a/...", "..a/..."),
+        ] {
+            assert_eq!(without_parents(name.as_bytes()), expected.as_bytes());
+        }
     }
 }
