@@ -33,7 +33,7 @@ pub use executor::{
 pub use git::{
     GitAuthorization, GitCommit, GitPlace, GitPlaceError, GitRepository, GitTimes, is_commit,
 };
-pub use plan::platform_args;
+pub use plan::{check_plan, platform_args};
 pub use remote::{
     CheckedOut, GitCheckout, GitRemote, RemoteAnswer, RemoteFile, RemoteRequest, RemoteSource,
     http_authorization,

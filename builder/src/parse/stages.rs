@@ -261,36 +261,59 @@ pub fn reachable(
     let mut needed = BTreeSet::new();
     let mut open = vec![target];
     while let Some(index) = open.pop() {
-        let Some(stage) = stages.get(index) else {
-            continue;
-        };
-        if !needed.insert(index) {
-            continue;
+        if needed.insert(index) {
+            let needs = needs(stages, index, scope, expander)?;
+            open.extend(needs.base.into_iter().chain(needs.read));
         }
-        let image = &stage.from.image;
-        let base = expander
-            .word(&image.value, &scope.values)
-            .map_err(|error| Diagnostic::error(image.span, error.to_string()))?;
-        let mut found = vec![resolve_base(stages, index, &base.text)];
-        for instruction in stage.body {
-            match &instruction.kind {
-                InstructionKind::Copy(copy) => {
-                    if let Some(from) = &copy.from {
-                        found.push(resolve_copy_from(stages, index, from)?);
-                    }
-                }
-                InstructionKind::Run(run) => {
-                    for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
-                        found.push(resolve_mount_from(stages, index, from)?);
-                    }
-                }
-                _ => {}
-            }
-        }
-        open.extend(found.into_iter().filter_map(|found| match found {
-            StageRef::Stage(number) => Some(number),
-            StageRef::Image => None,
-        }));
     }
+    needed.retain(|index| *index < stages.len());
     Ok(needed)
+}
+
+/// What a stage needs itself.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// The stage it is built on.
+    pub(super) base: Option<usize>,
+    /// The stages it copies from or mounts, as they are named.
+    pub(super) read: Vec<usize>,
+}
+
+pub(super) fn needs(
+    stages: &Stages<'_>,
+    index: usize,
+    scope: &GlobalScope,
+    expander: &Expander,
+) -> Result<Needs, Diagnostic> {
+    let Some(stage) = stages.get(index) else {
+        return Ok(Needs::default());
+    };
+    let image = &stage.from.image;
+    let base = expander
+        .word(&image.value, &scope.values)
+        .map_err(|error| Diagnostic::error(image.span, error.to_string()))?;
+    let number = |found| match found {
+        StageRef::Stage(number) => Some(number),
+        StageRef::Image => None,
+    };
+    let mut read = Vec::new();
+    for instruction in stage.body {
+        match &instruction.kind {
+            InstructionKind::Copy(copy) => {
+                if let Some(from) = &copy.from {
+                    read.extend(number(resolve_copy_from(stages, index, from)?));
+                }
+            }
+            InstructionKind::Run(run) => {
+                for from in run.mounts.iter().filter_map(|mount| mount.from.as_ref()) {
+                    read.extend(number(resolve_mount_from(stages, index, from)?));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Needs {
+        base: number(resolve_base(stages, index, &base.text)),
+        read,
+    })
 }

@@ -28,7 +28,7 @@ use crate::parse::{CacheSharing, SourceText, Span};
 use crate::{GitPlace, ImageAt, Network, Security};
 
 pub(crate) use stages::plan;
-pub use stages::platform_args;
+pub use stages::{check_plan, platform_args};
 
 /// What to build.
 #[derive(Debug)]

@@ -37,24 +37,7 @@ pub(crate) fn plan(
     request: &BuildRequest,
     resolve: &Resolve<'_>,
 ) -> Result<Option<BuildPlan>> {
-    check_build_args(&request.build_args)?;
-    let stages = file.stages();
-    let mut planner = Planner {
-        file,
-        request,
-        resolve,
-        expander: Expander::new(file.directives.escape),
-        global: GlobalScope::default(),
-        stages,
-        planned: BTreeMap::new(),
-        images: BTreeMap::new(),
-        out: Vec::new(),
-        states: BTreeMap::new(),
-        parts: 0,
-    };
-    let target = planner.target()?;
-    planner.read_global_args(target)?;
-    planner.check_whole()?;
+    let (mut planner, target) = Planner::begin(file, request, resolve)?;
     if !planner.plan_with_dependencies(target)? {
         return Ok(None);
     }
@@ -85,7 +68,42 @@ pub(super) struct Planner<'a> {
     parts: usize,
 }
 
+/// Says what would be refused when a build is planned, whatever its bases are: in all stages, needed
+/// or not.
+///
+/// # Errors
+/// [`Error::Dockerfile`] for what is wrong in the file.
+pub fn check_plan(file: &Dockerfile, request: &BuildRequest) -> Result<()> {
+    Planner::begin(file, request, &|_, _, _| Ok(None)).map(|_| ())
+}
+
 impl<'a> Planner<'a> {
+    /// Checks the whole and finds the target.
+    fn begin(
+        file: &'a Dockerfile,
+        request: &'a BuildRequest,
+        resolve: &'a Resolve<'a>,
+    ) -> Result<(Self, usize)> {
+        check_build_args(&request.build_args)?;
+        let mut planner = Self {
+            file,
+            request,
+            resolve,
+            expander: Expander::new(file.directives.escape),
+            global: GlobalScope::default(),
+            stages: file.stages(),
+            planned: BTreeMap::new(),
+            images: BTreeMap::new(),
+            out: Vec::new(),
+            states: BTreeMap::new(),
+            parts: 0,
+        };
+        let target = planner.target()?;
+        planner.read_global_args(target)?;
+        planner.check_whole()?;
+        Ok((planner, target))
+    }
+
     fn target(&self) -> Result<usize> {
         find_target(&self.stages, self.request.target.as_deref()).map_err(|error| {
             // Beside the stage that was meant, else the one that would be built without a target.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use wythe_builder::parse::{self, Dockerfile, ParseError, Style, lint};
-use wythe_builder::{BuildRequest, Error};
+use wythe_builder::{BuildRequest, Error, check_plan};
 
 use super::lint::{self as checks, Checked, Stages, platform_arguments};
 use crate::args::{BuildArgs, Format};
@@ -289,6 +289,7 @@ fn outline(
         },
         None => stages.len().saturating_sub(1),
     };
+    check_plan(dockerfile, request)?;
     let store = checks::store(settings);
     let images = checks::Images::new(request, store.as_ref());
     let outline = lint::outline(&lint::OutlineInput {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use wythe_builder::ignore::IgnoreRules;
 use wythe_builder::parse::{self, Dockerfile, Expander, GlobalScope, ParseError, lint};
-use wythe_builder::{BuildRequest, DOCKERFILE_NAMES, NamedContext, platform_args};
+use wythe_builder::{
+    BuildRequest, DOCKERFILE_NAMES, Error, NamedContext, check_plan, platform_args,
+};
 use wythe_layers::image;
 use wythe_layers::spec::{Platform, Reference};
 use wythe_layers::store::Store;
@@ -71,7 +73,7 @@ pub(crate) fn check(
         Stages::OfTarget => needed(&dockerfile, request, &defaults),
     };
     let images = Images::new(request, store);
-    let result = lint::lint(&lint::LintInput {
+    let mut result = lint::lint(&lint::LintInput {
         dockerfile: &dockerfile,
         options,
         defaults: &defaults,
@@ -80,6 +82,11 @@ pub(crate) fn check(
         stages: wanted.as_ref(),
         base: &|name, platform| images.get(name, platform),
     });
+    if let (None, Stages::All, Err(Error::Dockerfile(error))) =
+        (&result.error, stages, check_plan(&dockerfile, request))
+    {
+        result.error = error.diagnostics.into_iter().next();
+    }
     Ok(Ok(Checked {
         dockerfile,
         result,

@@ -145,6 +145,23 @@ fn a_check_knows_the_variables_of_base_images_in_the_store_and_fetches_none() {
     assert!(stdout.contains("1 warning found"), "{stdout}");
     sandbox.context("FROM registry.invalid/unknown\nENV A=$B\n");
     sandbox.ok(["build", "--check", "context"]);
+    // An image that is put in its place is known just so.
+    let named = "registry.invalid/unknown=docker-image://base";
+    let args = ["build", "--check", "--build-context", named, "context"];
+    let (code, stdout, _) = outcome(&mut sandbox.wythe(args));
+    assert!(code == Some(1) && stdout.contains("'$B'"), "{stdout}");
+}
+
+#[test]
+fn a_check_refuses_what_no_stage_could_be_built_of() {
+    let sandbox = Sandbox::new();
+    sandbox.context("FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\nCOPY --from=b /x /\n");
+    for call in ["--check", "--call=outline"] {
+        let (code, stdout, stderr) = outcome(&mut sandbox.wythe(["build", call, "context"]));
+        assert_eq!(code, Some(1), "{call}");
+        let said = format!("{stdout}{stderr}");
+        assert!(said.contains("circular dependency detected"), "{said}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::super::expand::{ExpandError, Expander};
 use super::super::mount::MountType;
 use super::super::scope::GlobalScope;
 use super::super::span::Word;
-use super::super::stages::{Stage, StageRef, Stages, reachable, resolve_base};
+use super::super::stages::{Needs, Stage, Stages, needs, reachable};
 use super::super::variables::Variables;
 use super::report::{Location, base64, is_false};
 use super::run::BaseLookup;
@@ -93,23 +93,20 @@ pub fn outline(input: &OutlineInput<'_>) -> Result<Outline, Diagnostic> {
     let mut collector = Collector {
         input,
         expander: expander.clone(),
-        used: BTreeSet::new(),
-        args: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        ssh: BTreeMap::new(),
-        states: BTreeMap::new(),
+        stages: BTreeMap::new(),
         triggers: Triggers::new(),
         scope,
     };
     for index in reachable(&stages, input.target, &collector.scope, &expander)? {
         if let Some(stage) = stages.get(index) {
-            collector.stage(&stages, stage)?;
+            let found = collector.stage(&stages, stage)?;
+            collector.stages.insert(index, found);
         }
     }
-    collector.globals();
+    let collected = collector.merged();
     let stage = stages.get(input.target);
     let by_line = |location: &Location| location.ranges.first().map_or(0, |range| range.start.line);
-    let mut args: Vec<_> = collector.args.into_values().collect();
+    let mut args: Vec<_> = collected.args.into_values().collect();
     args.sort_by_key(|arg| by_line(&arg.location));
     let sorted = |mounts: BTreeMap<String, OutlineMount>| {
         let mut mounts: Vec<_> = mounts.into_values().collect();
@@ -122,50 +119,63 @@ pub fn outline(input: &OutlineInput<'_>) -> Result<Outline, Diagnostic> {
             .and_then(|stage| stage.from.description.clone())
             .unwrap_or_default(),
         args,
-        secrets: sorted(collector.secrets),
-        ssh: sorted(collector.ssh),
+        secrets: sorted(collected.secrets),
+        ssh: sorted(collected.ssh),
         sources: vec![base64(dockerfile.source.text().as_bytes())],
     })
 }
 
 /// A stage at its end.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct State {
     env: Variables,
     on_build: Vec<String>,
+    /// Global arguments that something uses.
+    used: BTreeSet<String>,
+    takes: Takes,
+    needs: Needs,
+}
+
+/// What is asked for, by name.
+#[derive(Default)]
+struct Takes {
+    args: BTreeMap<String, OutlineArg>,
+    secrets: BTreeMap<String, OutlineMount>,
+    ssh: BTreeMap<String, OutlineMount>,
 }
 
 struct Collector<'a> {
     input: &'a OutlineInput<'a>,
     expander: Expander,
-    /// Global arguments that something uses.
-    used: BTreeSet<String>,
-    args: BTreeMap<String, OutlineArg>,
-    secrets: BTreeMap<String, OutlineMount>,
-    ssh: BTreeMap<String, OutlineMount>,
-    states: BTreeMap<usize, State>,
+    stages: BTreeMap<usize, State>,
     triggers: Triggers,
     scope: GlobalScope,
 }
 
 impl Collector<'_> {
-    fn stage(&mut self, stages: &Stages<'_>, stage: &Stage<'_>) -> Result<(), Diagnostic> {
-        let image = &stage.from.image;
-        let base = self.word(image, None)?;
-        let mut platform = None;
-        if let Some(written) = &stage.from.platform {
-            platform = self.word(written, None)?.parse().ok();
-        }
-        let mut state = match resolve_base(stages, stage.index, &base) {
-            StageRef::Stage(parent) => self.states.get(&parent).cloned().unwrap_or_default(),
-            StageRef::Image => match (self.input.base)(&base, platform.as_ref()) {
-                None => State::default(),
-                Some(image) => State {
-                    env: image.variables().collect(),
-                    on_build: image.on_build,
-                },
-            },
+    fn stage(&mut self, stages: &Stages<'_>, stage: &Stage<'_>) -> Result<State, Diagnostic> {
+        let mut state = State::default();
+        let mut from = |word: &Word| {
+            let expanded = self.expander.word(&word.value, &self.scope.values);
+            let expanded = expanded.map_err(|error| failed(word, &error))?;
+            state.used.extend(expanded.used);
+            Ok(expanded.text)
         };
+        let base = from(&stage.from.image)?;
+        let platform = stage.from.platform.as_ref().map(from).transpose()?;
+        state.needs = needs(stages, stage.index, &self.scope, &self.expander)?;
+        if let Some(parent) = state.needs.base {
+            if let Some(parent) = self.stages.get(&parent) {
+                state.env = parent.env.clone();
+                state.on_build = parent.on_build.clone();
+            }
+        } else {
+            let platform = platform.and_then(|platform| platform.parse().ok());
+            if let Some(image) = (self.input.base)(&base, platform.as_ref()) {
+                state.env = image.variables().collect();
+                state.on_build = image.on_build;
+            }
+        }
         let of = |instruction: &Instruction| {
             Location::of(&self.input.dockerfile.source, instruction.code_span())
         };
@@ -179,12 +189,11 @@ impl Collector<'_> {
             let place = of(instruction);
             self.instruction(instruction, &place, &mut state)?;
         }
-        self.states.insert(stage.index, state);
-        Ok(())
+        Ok(state)
     }
 
     fn instruction(
-        &mut self,
+        &self,
         instruction: &Instruction,
         place: &Location,
         state: &mut State,
@@ -193,8 +202,8 @@ impl Collector<'_> {
             InstructionKind::Env(pairs) => {
                 let mut set = Vec::new();
                 for pair in pairs {
-                    let key = self.word(&pair.key, Some(state))?;
-                    set.push((key, self.word(&pair.value, Some(state))?));
+                    let key = self.word(&pair.key, state)?;
+                    set.push((key, self.word(&pair.value, state)?));
                 }
                 state.env.extend(set);
             }
@@ -210,21 +219,13 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Expands a word of a stage, or of a `FROM`, whose arguments count as used.
-    fn word(&mut self, word: &Word, state: Option<&State>) -> Result<String, Diagnostic> {
-        let failed = |error: ExpandError| Diagnostic::error(word.span, error.to_string());
-        if let Some(state) = state {
-            let expanded = self.expander.word(&word.value, &state.env);
-            return Ok(expanded.map_err(failed)?.text);
-        }
-        let expanded = self.expander.word(&word.value, &self.scope.values);
-        let expanded = expanded.map_err(failed)?;
-        self.used.extend(expanded.used);
-        Ok(expanded.text)
+    fn word(&self, word: &Word, state: &State) -> Result<String, Diagnostic> {
+        let expanded = self.expander.word(&word.value, &state.env);
+        Ok(expanded.map_err(|error| failed(word, &error))?.text)
     }
 
     fn arg(
-        &mut self,
+        &self,
         declaration: &ArgDeclaration,
         place: &Location,
         state: &mut State,
@@ -233,13 +234,13 @@ impl Collector<'_> {
         let given = self.input.build_args.get(&name);
         let value = match (given, &declaration.default) {
             (Some(given), _) => Some(given.clone()),
-            (None, Some(default)) => Some(self.word(default, Some(state))?),
+            (None, Some(default)) => Some(self.word(default, state)?),
             (None, None) => self.scope.values.get(&name).cloned(),
         };
         if let Some(value) = &value {
             state.env.insert(name.clone(), value.clone());
         }
-        self.used.insert(name.clone());
+        state.used.insert(name.clone());
         let inherits = declaration.default.is_none()
             && given.is_none()
             && self.scope.values.contains_key(&name);
@@ -250,12 +251,12 @@ impl Collector<'_> {
                 value: value.unwrap_or_default(),
                 location: place.clone(),
             };
-            self.args.insert(name, arg);
+            state.takes.args.insert(name, arg);
         }
         Ok(())
     }
 
-    fn mounts(&mut self, run: &Run, place: &Location, state: &State) -> Result<(), Diagnostic> {
+    fn mounts(&self, run: &Run, place: &Location, state: &mut State) -> Result<(), Diagnostic> {
         for mount in &run.mounts {
             let mount = mount.resolve(|value| {
                 let expanded = self.expander.word(value, &state.env)?;
@@ -263,8 +264,11 @@ impl Collector<'_> {
             })?;
             let base_name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
             let (list, fallback) = match mount.kind {
-                MountType::Secret => (&mut self.secrets, mount.target.as_deref().map(base_name)),
-                MountType::Ssh => (&mut self.ssh, Some("default".to_owned())),
+                MountType::Secret => (
+                    &mut state.takes.secrets,
+                    mount.target.as_deref().map(base_name),
+                ),
+                MountType::Ssh => (&mut state.takes.ssh, Some("default".to_owned())),
                 _ => continue,
             };
             let name = mount.source.or(mount.id).or(fallback).unwrap_or_default();
@@ -277,10 +281,35 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Adds the global arguments in use and those their defaults use.
-    fn globals(&mut self) {
-        let mut open: Vec<String> = self.used.iter().cloned().collect();
+    /// What all stages take. Of one name counts what the target itself says, then what it is
+    /// built on, then what it reads from, in file order.
+    fn merged(&mut self) -> Takes {
+        let mut all = Takes::default();
         let mut seen = BTreeSet::new();
+        let mut open = vec![self.input.target];
+        while let Some(index) = open.pop() {
+            let Some(mut state) = self.stages.remove(&index) else {
+                continue;
+            };
+            first(&mut all.args, state.takes.args);
+            first(&mut all.secrets, state.takes.secrets);
+            first(&mut all.ssh, state.takes.ssh);
+            self.globals(state.used, &mut seen, &mut all.args);
+            state.needs.read.sort_unstable();
+            open.extend(state.needs.read.into_iter().rev());
+            open.extend(state.needs.base);
+        }
+        all
+    }
+
+    /// Adds global arguments and those that their defaults use.
+    fn globals(
+        &self,
+        used: BTreeSet<String>,
+        seen: &mut BTreeSet<String>,
+        args: &mut BTreeMap<String, OutlineArg>,
+    ) {
+        let mut open: Vec<String> = used.into_iter().collect();
         while let Some(name) = open.pop() {
             let Some(global) = self.scope.declared.get(&name) else {
                 continue;
@@ -289,7 +318,7 @@ impl Collector<'_> {
                 continue;
             }
             open.extend(global.depends_on.iter().cloned());
-            self.args.entry(name.clone()).or_insert_with(|| OutlineArg {
+            args.entry(name.clone()).or_insert_with(|| OutlineArg {
                 name,
                 description: global.description.clone().unwrap_or_default(),
                 value: global.value.clone().unwrap_or_default(),
@@ -297,4 +326,15 @@ impl Collector<'_> {
             });
         }
     }
+}
+
+/// Adds what is not there yet.
+fn first<T>(all: &mut BTreeMap<String, T>, more: BTreeMap<String, T>) {
+    for (name, value) in more {
+        all.entry(name).or_insert(value);
+    }
+}
+
+fn failed(word: &Word, error: &ExpandError) -> Diagnostic {
+    Diagnostic::error(word.span, error.to_string())
 }
