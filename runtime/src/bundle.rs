@@ -81,6 +81,9 @@ pub enum MountSource {
     Bind(PathBuf),
     /// A mount that hangs nowhere yet.
     Detached(OwnedFd),
+    /// A part of an image, as a mount that hangs nowhere yet: its set-user-ID programs are what
+    /// they are in a root file system.
+    Image(OwnedFd),
     /// A file system in memory.
     Tmpfs {
         /// Its size; `None` is the kernel's default, half of the memory.
@@ -88,6 +91,8 @@ pub enum MountSource {
         /// The mode of its root directory. `None`: that of the directory it covers, or 1777 where
         /// there was none.
         mode: Option<u32>,
+        /// Whether what is written there can be executed.
+        may_execute: bool,
     },
     /// A file that is in memory only.
     File {
@@ -399,7 +404,16 @@ fn plan_mount(
     let source = match mount.source {
         MountSource::Bind(path) => PlannedSource::Bind(absolute("mount source", path)?),
         MountSource::Detached(descriptor) => PlannedSource::Detached(slot(descriptor)),
-        MountSource::Tmpfs { size_bytes, mode } => PlannedSource::Tmpfs { size_bytes, mode },
+        MountSource::Image(descriptor) => PlannedSource::Image(slot(descriptor)),
+        MountSource::Tmpfs {
+            size_bytes,
+            mode,
+            may_execute,
+        } => PlannedSource::Tmpfs {
+            size_bytes,
+            mode,
+            may_execute,
+        },
         MountSource::File {
             content,
             mode,
@@ -570,6 +584,7 @@ mod tests {
             let source = MountSource::Tmpfs {
                 size_bytes: None,
                 mode: Some(0o755),
+                may_execute: false,
             };
             let mount = MountSpec {
                 source,

@@ -106,6 +106,18 @@ pub(crate) fn add_attributes_here(mount: impl AsFd, set: u64) -> io::Result<()> 
     )
 }
 
+/// Takes off one mount what keeps the programs and devices of an image from the machine's users:
+/// those who see it here are in the container.
+pub(crate) fn trust(mount: impl AsFd) -> io::Result<()> {
+    sys::mount_setattr(
+        mount,
+        MountAttributes {
+            clear: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+            ..MountAttributes::default()
+        },
+    )
+}
+
 /// Lets one mount be written.
 pub(crate) fn make_writable_here(mount: impl AsFd) -> io::Result<()> {
     sys::mount_setattr(

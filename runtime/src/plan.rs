@@ -81,12 +81,16 @@ pub enum PlannedSource {
     Bind(OsText),
     /// A mount that hangs nowhere yet.
     Detached(Slot),
+    /// The same, of a part of an image.
+    Image(Slot),
     /// A file system in memory.
     Tmpfs {
         /// Its size; `None` is the kernel's default, half of the memory.
         size_bytes: Option<u64>,
         /// The mode of its root; `None` is that of the directory it covers.
         mode: Option<u32>,
+        /// Whether what is written there can be executed.
+        may_execute: bool,
     },
     /// A file in memory, made on the spot.
     File {

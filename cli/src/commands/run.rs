@@ -364,6 +364,7 @@ fn tmpfs_mount(
         source: MountSource::Tmpfs {
             size_bytes,
             mode: Some(mode),
+            may_execute: false,
         },
         target: PathBuf::from(target),
         read_only,
@@ -419,7 +420,8 @@ mod tests {
             tmpfs("/x:size=1m,mode=700").unwrap().source,
             MountSource::Tmpfs {
                 size_bytes: Some(1_048_576),
-                mode: Some(0o700)
+                mode: Some(0o700),
+                may_execute: false,
             }
         ));
         for bad in [

@@ -238,10 +238,11 @@ fn mount(
         MountSource::Root {
             root: Root::Detached(fd),
             subpath,
-        } => wythe_runtime::MountSource::Detached(open_subpath(fd, subpath)?),
+        } => wythe_runtime::MountSource::Image(open_subpath(fd, subpath)?),
         MountSource::Tmpfs { size_bytes } => wythe_runtime::MountSource::Tmpfs {
             size_bytes: *size_bytes,
             mode: None,
+            may_execute: true,
         },
         MountSource::File {
             content,

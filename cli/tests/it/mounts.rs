@@ -238,6 +238,7 @@ fn memory_is_given_by_size_and_forgotten() {
     let Some(sandbox) = prepare(
         "RUN mkdir -m 700 /own\n\
          RUN --mount=type=tmpfs,target=/own test $(stat -c %a /own) = 700\n\
+         RUN --mount=type=tmpfs,target=/own cp /bin/busybox /own/true && /own/true\n\
          RUN --mount=type=tmpfs,target=/mem,size=1m test $(stat -c %a /mem) = 1777 && df -k /mem | tail -1 > /df && if dd if=/dev/zero of=/mem/big bs=1k count=2000 2>/dev/null; then exit 9; fi\n\
          RUN test ! -e /mem/big\n",
     ) else {

@@ -152,3 +152,45 @@ COPY --from=base /out /
         assert_eq!(found, text, "{name}");
     }
 }
+
+#[test]
+fn priv_programs_of_mounts_change_the_user_as_with_buildkit() {
+    if !root() || !peers(&["busybox"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.path("context")).unwrap();
+    std::fs::copy(busybox(), sandbox.path("context/busybox")).unwrap();
+    let steps = [
+        ("stage", "type=bind,from=tools,source=/t,target=/m"),
+        ("writable", "type=bind,from=tools,source=/t,target=/m,rw"),
+        ("file", "type=bind,from=tools,source=/t/su,target=/m/su"),
+        ("cache", "type=cache,from=tools,source=/t,target=/m"),
+    ];
+    let run = |(name, mount): &(&str, &str)| {
+        format!("RUN --mount={mount} /m/su -c id root > /out/{name} 2>&1; true\n")
+    };
+    sandbox.file(
+        "context/Dockerfile",
+        "FROM scratch AS tools
+COPY --chmod=4755 busybox /t/su
+FROM scratch AS base
+COPY --chmod=755 busybox /bin/busybox
+RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]
+COPY <<passwd /etc/passwd
+root::0:0:root:/root:/bin/sh
+passwd
+RUN mkdir -m 1777 /out
+USER 1000
+"
+        .to_owned()
+            + &steps.iter().map(run).collect::<String>()
+            + "FROM scratch\nCOPY --from=base /out /\n",
+    );
+    let out = sandbox.path("out");
+    sandbox.ok(["build", "--output", out.to_str().unwrap(), "context"]);
+    for (name, _) in steps {
+        let found = std::fs::read_to_string(out.join(name)).unwrap();
+        assert_eq!(found, "uid=0 gid=0 groups=0\n", "{name}");
+    }
+}

@@ -248,9 +248,28 @@ fn open_source(
             mounts::make_private(&source).at(Stage::MountSource, target)?;
             source
         }
-        PlannedSource::Tmpfs { size_bytes, mode } => {
+        PlannedSource::Image(slot) => {
+            let source = descriptors.take(*slot)?;
+            mounts::make_private(&source).at(Stage::MountSource, target)?;
+            match mounts::trust(&source) {
+                // What was mounted where we have no say stays as it is.
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+                Err(error) => return Err(error).at(Stage::MountSource, target),
+            }
+            source
+        }
+        PlannedSource::Tmpfs {
+            size_bytes,
+            mode,
+            may_execute,
+        } => {
+            let mut attributes = mounts::HARDENED;
+            if *may_execute {
+                attributes &= !libc::MOUNT_ATTR_NOEXEC;
+            }
             let mode = mode.unwrap_or(0o1777);
-            mounts::new_tmpfs(*size_bytes, mode, mounts::HARDENED).at(Stage::Mount, target)?
+            mounts::new_tmpfs(*size_bytes, mode, attributes).at(Stage::Mount, target)?
         }
         PlannedSource::File { .. } => {
             return Err(Failure::refused(

@@ -271,6 +271,7 @@ fn device_files_made_inside_cannot_be_opened() {
         source: MountSource::Tmpfs {
             size_bytes: None,
             mode: Some(0o1777),
+            may_execute: false,
         },
         target: "/mem".into(),
         read_only: false,

@@ -83,6 +83,7 @@ fn tmpfs_has_size_and_mode() {
     let source = MountSource::Tmpfs {
         size_bytes: Some(1 << 20),
         mode: Some(0o1770),
+        may_execute: false,
     };
     bundle.mounts.push(MountSpec {
         source,
@@ -105,6 +106,7 @@ fn tmpfs_takes_the_mode_of_what_it_covers() {
             source: MountSource::Tmpfs {
                 size_bytes: None,
                 mode: None,
+                may_execute: false,
             },
             target: target.into(),
             read_only: false,
@@ -130,6 +132,7 @@ fn made_mount_points_are_reported() {
     let source = MountSource::Tmpfs {
         size_bytes: None,
         mode: Some(0o755),
+        may_execute: false,
     };
     bundle.mounts.push(MountSpec {
         source,
@@ -176,6 +179,7 @@ fn a_later_mount_covers_an_earlier_one() {
     let source = MountSource::Tmpfs {
         size_bytes: None,
         mode: Some(0o755),
+        may_execute: false,
     };
     bundle.mounts.push(MountSpec {
         source,
