@@ -57,6 +57,9 @@ pub struct BuildRequest {
     /// Times after this second (since 1970) are written as this second, where neither the build
     /// argument `SOURCE_DATE_EPOCH` nor a global one of the Dockerfile says otherwise. Default: 0.
     pub source_date_epoch: Option<i64>,
+    /// Whether that is done to files in new layers too, and not in the config alone. Without it the
+    /// same build gives other layers each time it is really done. Default: yes.
+    pub rewrite_timestamp: bool,
     /// What `SOURCE_DATE_EPOCH=context` means, in seconds since 1970. Default: nothing.
     pub context_time: Option<i64>,
     /// The same of named contexts, by their names. Default: nothing.
@@ -100,6 +103,7 @@ impl BuildRequest {
             allow_insecure: false,
             allow_host_network: false,
             source_date_epoch: None,
+            rewrite_timestamp: true,
             context_time: None,
             named_context_times: BTreeMap::new(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),

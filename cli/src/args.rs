@@ -228,6 +228,10 @@ pub(crate) struct BuildArgs {
     /// Run the steps of this stage again
     #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Clamp times of files in new layers to SOURCE_DATE_EPOCH, else to 1970; `=false` keeps them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub(crate) rewrite_timestamp: Option<bool>,
     /// Ask the registries for the newest base images
     #[arg(long)]
     pub(crate) pull: bool,

@@ -105,7 +105,7 @@ _wythe() {
             return 0
             ;;
         wythe__subcmd__build)
-            opts="-f -t -o -q -D -h -V --file --tag --output --push --load --rm --force-rm --provenance --sbom --attest --target --build-arg --build-context --label --annotation --platform --no-cache --no-cache-filter --pull --network --secret --ssh --allow --add-host --ulimit --shm-size --iidfile --metadata-file --check --call --format --progress --quiet --jobs --root --debug --tls-verify --help --version"
+            opts="-f -t -o -q -D -h -V --file --tag --output --push --load --rm --force-rm --provenance --sbom --attest --target --build-arg --build-context --label --annotation --platform --no-cache --no-cache-filter --rewrite-timestamp --pull --network --secret --ssh --allow --add-host --ulimit --shm-size --iidfile --metadata-file --check --call --format --progress --quiet --jobs --root --debug --tls-verify --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,6 +181,10 @@ _wythe() {
                     ;;
                 --no-cache-filter)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rewrite-timestamp)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --network)

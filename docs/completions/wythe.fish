@@ -67,6 +67,8 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l label -d 'Add a la
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l annotation -d 'Add an annotation to the manifest' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l platform -d 'Build for this platform' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l no-cache-filter -d 'Run the steps of this stage again' -r
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l rewrite-timestamp -d 'Clamp times of files in new layers to SOURCE_DATE_EPOCH, else to 1970; `=false` keeps them' -r -f -a "true\t''
+false\t''"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l network -d 'Network of RUN steps' -r -f -a "default\t'Its own, with the loopback device only'
 none\t'Its own, with the loopback device only'
 host\t'The host\'s'"

@@ -59,7 +59,7 @@ fn final_config(
 ) -> ImageConfig {
     let mut config = stage.config.clone();
     config.config.env = stage.env.iter().cloned().collect();
-    let created = rfc3339(session.clamp.seconds);
+    let created = rfc3339(session.epoch.seconds);
     drop_foreign(&mut config);
     if session.request.platform_is_given {
         set_platform(&mut config, &session.request.platform);

@@ -25,7 +25,8 @@ fn begin(session: &Session<'_>, kind: &str, parent: Option<&[DiffId]>) -> KeyBui
     if let Some(parent) = parent {
         key.push("parent", chain(parent));
     }
-    key.push("clamp", session.clamp.seconds.to_string());
+    let clamp = session.clamp.map(|clamp| clamp.seconds.to_string());
+    key.push("clamp", clamp.unwrap_or_default());
     key
 }
 

@@ -156,7 +156,7 @@ pub(super) fn context_layer(
         destination: step.destination,
         owner: None,
         chmod: None,
-        new_mtime: session.clamp,
+        new_mtime: session.made_at(),
         scratch: session.scratch()?,
     };
     copy::apply(&mut view, sources, &settings)?;

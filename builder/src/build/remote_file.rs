@@ -169,7 +169,7 @@ fn get(
     );
     entry.mode = REMOTE_MODE;
     entry.content_digest = Some(digest);
-    entry.mtime = fetched.modified.unwrap_or(worker.session.clamp);
+    entry.mtime = fetched.modified.unwrap_or(worker.session.made_at());
     Ok(Source::Tree {
         name: name.into_bytes(),
         top: Box::new(Found {

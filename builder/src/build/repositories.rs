@@ -128,13 +128,13 @@ impl<'a> Repositories<'a> {
         Ok(checkout)
     }
 
-    /// The files of a source, for a step that has to be done; `clamp` is the time of those that
+    /// The files of a source, for a step that has to be done; `made_at` is the time of those that
     /// have none of their own. They stay until the build is over.
     pub(super) fn open(
         &self,
         source: &GitSource,
         index: &Index,
-        clamp: Timestamp,
+        made_at: Timestamp,
         cancel: &Cancel,
     ) -> Result<Source> {
         let place = &source.place;
@@ -151,9 +151,9 @@ impl<'a> Repositories<'a> {
         let mut found = copy::whole(&files, &source.exclude)?;
         if let (GitTimes::Checkout, Source::Tree { top, below, .. }) = (place.times, &mut found) {
             // Two machines check out at two times, and are to give the same bytes.
-            top.entry.mtime = clamp;
+            top.entry.mtime = made_at;
             for below in below {
-                below.found.entry.mtime = clamp;
+                below.found.entry.mtime = made_at;
             }
         }
         Ok(found)

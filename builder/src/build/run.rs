@@ -64,7 +64,7 @@ pub(super) fn run(worker: &mut Worker<'_>, step: &RunStep) -> Result<CachedResul
     }
     drop(root);
     let options = CommitOptions {
-        clamp: Some(session.clamp),
+        clamp: session.clamp,
         ignore: exit.created.into_iter().collect(),
     };
     Ok(match snapshot.commit(&options)? {

@@ -41,8 +41,10 @@ pub(super) struct Session<'a> {
     pub(super) mode: Mode,
     pub(super) plan: BuildPlan,
     pub(super) index: Index,
-    /// Times after this are written as this.
-    pub(super) clamp: Timestamp,
+    /// The time of the image.
+    pub(super) epoch: Timestamp,
+    /// Times after this are this in layers; `None`: they stay.
+    pub(super) clamp: Option<Timestamp>,
     /// The caller's flag, and this build's own.
     pub(super) cancel: Cancel,
     /// Per stage: its files are read from disk by something later.
@@ -69,15 +71,14 @@ impl<'a> Session<'a> {
         let Some(plan) = plan::plan(file, request, &resolve)? else {
             return Ok(None);
         };
+        let epoch = Timestamp::from_seconds(request.source_date_epoch.unwrap_or(0));
         let index = Index::new(&builder.store);
         let contexts = open_contexts(request, &plan, &index)?;
         Ok(Some(Self {
             store: &builder.store,
             mode,
-            clamp: Timestamp {
-                seconds: request.source_date_epoch.unwrap_or(0),
-                nanoseconds: 0,
-            },
+            epoch,
+            clamp: request.rewrite_timestamp.then_some(epoch),
             cancel: builder.cancel.child(),
             read_later: read_later(&plan),
             in_flight: InFlight::default(),
@@ -90,6 +91,12 @@ impl<'a> Session<'a> {
             plan,
             index,
         }))
+    }
+
+    /// The time of what a step makes out of nothing. Later steps see it; in the layer it is
+    /// `clamp`, also where that is in the future.
+    pub(super) fn made_at(&self) -> Timestamp {
+        Timestamp::now().max(self.clamp.unwrap_or_default())
     }
 
     /// How many threads a single step may use.

@@ -325,7 +325,7 @@ impl Worker<'_> {
                 let (index, cancel) = (&session.index, &session.cancel);
                 *source = session
                     .repositories
-                    .open(git, index, session.clamp, cancel)?;
+                    .open(git, index, session.made_at(), cancel)?;
             }
         }
         let mut view = if step.link {
@@ -337,7 +337,7 @@ impl Worker<'_> {
             destination: step.destination.clone(),
             owner: self.owner(step.chown.as_ref())?,
             chmod: step.chmod.clone(),
-            new_mtime: self.session.clamp,
+            new_mtime: self.session.made_at(),
             scratch: self.session.scratch()?,
         };
         copy::apply(&mut view, sources, &settings)?;
@@ -365,7 +365,7 @@ impl Worker<'_> {
         let new = NewDirectory {
             mode: 0o755,
             owner,
-            mtime: self.session.clamp,
+            mtime: self.session.made_at(),
         };
         view.make_directory(&path, new)?;
         self.write(view)
@@ -400,7 +400,7 @@ pub(super) fn write_layer(
     purpose: Purpose,
 ) -> Result<LayerRecord> {
     let jobs = session.jobs();
-    let mut writer = LayerWriter::new(session.store, purpose, Some(session.clamp), jobs)?;
+    let mut writer = LayerWriter::new(session.store, purpose, session.clamp, jobs)?;
     for new in layer {
         session.check_cancelled()?;
         if let Content::Context { context, item } = &new.content {

@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use wythe_layers::layer::Times;
 use wythe_layers::tree::EntryPath;
 
 use super::testing::{Bench, eventually};
@@ -593,7 +594,7 @@ fn times_are_clamped_to_the_epoch_that_is_asked_for() {
     let mut request = bench.request("FROM scratch\nCOPY a /\nRUN write /b b\n");
     let mtimes = |request: &BuildRequest| {
         let result = bench.builder().build(request).unwrap();
-        let stack = bench.stack(&result);
+        let stack = bench.stack(&result).with_times(Times::Layers);
         let found = stack.read_dir(&EntryPath::ROOT).unwrap();
         let times: Vec<i64> = found
             .iter()

@@ -1,6 +1,6 @@
 //! `wythe build`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,7 @@ pub(crate) fn run(settings: &Settings, args: &BuildArgs) -> anyhow::Result<ExitC
         outputs.push(Output {
             kind: Kind::Registry,
             compression: None,
+            rewrite_timestamp: None,
         });
     }
     let pushes = outputs.iter().any(|output| output.kind == Kind::Registry);
@@ -227,6 +228,13 @@ fn request(
     if let Some(compression) = outputs.iter().find_map(|output| output.compression) {
         request.compression = compression;
     }
+    let asked = outputs.iter().filter_map(|output| output.rewrite_timestamp);
+    let asked: BTreeSet<bool> = asked.chain(args.rewrite_timestamp).collect();
+    ensure!(
+        asked.len() < 2,
+        "times are to be rewritten and to be kept (rewrite-timestamp): a build makes its layers once"
+    );
+    request.rewrite_timestamp = asked.first().copied().unwrap_or(true);
     Ok(request)
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use wythe_builder::BuildResult;
 use wythe_layers::image;
-use wythe_layers::layer::{Found, LayerStack};
+use wythe_layers::layer::{Found, LayerStack, Times};
 use wythe_layers::progress::SharedObserver;
 use wythe_layers::spec::{Descriptor, Platform, Reference};
 use wythe_layers::store::Store;
@@ -77,7 +77,9 @@ fn stack(
 ) -> anyhow::Result<LayerStack> {
     let image = image::open_target(store, &result.descriptor, &Platform::host())?
         .context("the image that was built is not in the store")?;
-    Ok(image::stack(store, &image, default_jobs(), &**observer)?)
+    let stack = image::stack(store, &image, default_jobs(), &**observer)?;
+    // The same bytes as from a machine that pulled the image.
+    Ok(stack.with_times(Times::Layers))
 }
 
 /// Visits every name of the merged view, parents before children, in order.

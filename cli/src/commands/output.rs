@@ -14,6 +14,8 @@ pub(crate) struct Output {
     pub(crate) kind: Kind,
     /// Compression of layers that have none yet; `None` is gzip.
     pub(crate) compression: Option<Compression>,
+    /// Whether times in new layers are clamped; all outputs have the same layers.
+    pub(crate) rewrite_timestamp: Option<bool>,
 }
 
 /// What an output writes, and where.
@@ -58,6 +60,7 @@ impl FromStr for Output {
             return Ok(Self {
                 kind,
                 compression: None,
+                rewrite_timestamp: None,
             });
         }
         let mut keys = BTreeMap::new();
@@ -75,12 +78,15 @@ impl FromStr for Output {
         let compression = take("compression")
             .map(|name| compression(&name))
             .transpose()?;
-        for ignored in [
-            "name",
-            "oci-mediatypes",
-            "force-compression",
-            "rewrite-timestamp",
-        ] {
+        let rewrite_timestamp = match take("rewrite-timestamp").as_deref() {
+            None => None,
+            Some("true" | "1") => Some(true),
+            Some("false" | "0") => Some(false),
+            Some(other) => {
+                bail!("--output {text:?}: rewrite-timestamp is true or false, not {other:?}")
+            }
+        };
+        for ignored in ["name", "oci-mediatypes", "force-compression"] {
             take(ignored);
         }
         let file = || match dest.as_deref() {
@@ -108,10 +114,14 @@ impl FromStr for Output {
         };
         if let Some(unknown) = keys.keys().next() {
             bail!(
-                "--output {text:?}: there is no key {unknown:?}; there are type, dest, tar, push and compression"
+                "--output {text:?}: there is no key {unknown:?}; there are type, dest, tar, push, compression and rewrite-timestamp"
             );
         }
-        Ok(Self { kind, compression })
+        Ok(Self {
+            kind,
+            compression,
+            rewrite_timestamp,
+        })
     }
 }
 
@@ -149,7 +159,13 @@ mod tests {
         }
         let zstd: Output = "type=oci,dest=a,compression=zstd".parse().unwrap();
         assert_eq!(zstd.compression, Some(Compression::Zstd));
+        for (value, expected) in [("true", true), ("false", false)] {
+            let text = format!("type=oci,dest=a,rewrite-timestamp={value}");
+            let output: Output = text.parse().unwrap();
+            assert_eq!(output.rewrite_timestamp, Some(expected));
+        }
         for bad in [
+            "type=oci,dest=a,rewrite-timestamp=2001",
             "type=oci",
             "type=local",
             "dest=a",

@@ -33,5 +33,6 @@ mod repositories;
 mod run;
 mod serve;
 mod surroundings;
+mod times;
 mod together;
 mod users;

@@ -23,7 +23,7 @@ pub(crate) mod writer;
 pub use compress::compress;
 pub use record::{LayerRecord, entries, record};
 pub use scratch::Scratch;
-pub use stack::{Found, LayerStack};
+pub use stack::{Found, LayerStack, Times};
 pub use tree::{LayerTree, TreeKey};
 pub use unpack::{Unpacked, unpack, unpack_onto};
 pub use writer::{LayerWriter, Purpose};

@@ -4,7 +4,8 @@
 //!
 //! Nothing is mounted: each layer is looked at on disk, part by part from its root, never
 //! through a symlink. The entry list is read only where the disk cannot hold the truth (owners
-//! where there is one id only, device nodes where they may not be made).
+//! where there is one id only, device nodes where they may not be made), or where the times that
+//! the layers say are asked for and not those that the steps saw ([`Times`]).
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fs::File;
@@ -28,7 +29,18 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone, Default)]
 pub struct LayerStack {
     trees: Vec<LayerTree>,
+    times: Times,
     recent: Recent,
+}
+
+/// Which times the entries of a stack have: decision 14 of the architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// Those on disk, which steps see: when a file really changed.
+    #[default]
+    Disk,
+    /// Those in the layers, which leave the store: clamped.
+    Layers,
 }
 
 /// A name found in a stack.
@@ -127,6 +139,12 @@ impl LayerStack {
         ChainId::of(&diff_ids)
     }
 
+    /// The same stack with these times.
+    #[must_use]
+    pub fn with_times(self, times: Times) -> Self {
+        Self { times, ..self }
+    }
+
     /// Bottom first.
     pub fn trees(&self) -> &[LayerTree] {
         &self.trees
@@ -161,15 +179,8 @@ impl LayerStack {
     pub fn root(&self) -> Result<Found> {
         for (layer, tree) in self.trees.iter().enumerate().rev() {
             if tree.info().lists_root {
-                let path = EntryPath::ROOT;
-                let entry = match tree.flavour() {
-                    Flavour::SingleId => tree.list()?.get(&path).cloned(),
-                    _ => None,
-                };
-                let entry = match entry {
-                    Some(entry) => entry,
-                    None => disk::root_entry(&tree.open_root()?.open_dir(&EntryPath::ROOT)?)?,
-                };
+                let mut entry = disk::root_entry(&tree.open_root()?.open_dir(&EntryPath::ROOT)?)?;
+                self.correct(&mut entry, tree, tree.flavour() == Flavour::SingleId)?;
                 return Ok(Found { entry, layer });
             }
         }
@@ -408,21 +419,36 @@ impl LayerStack {
             return Ok(None);
         };
         let tree = self.tree(level.layer)?;
-        if tree.list_is_truth()
-            && let Some(listed) = tree.list()?.get(&entry.path)
-            && let Some(listed) = tree.list()?.without_link(listed)
-        {
-            entry.mode = listed.mode;
-            entry.uid = listed.uid;
-            entry.gid = listed.gid;
-            entry.mtime = listed.mtime;
-            entry.xattrs = listed.xattrs;
-            entry.content_digest = listed.content_digest;
-        }
+        self.correct(&mut entry, tree, tree.list_is_truth())?;
         Ok(Some(Found {
             entry,
             layer: level.layer,
         }))
+    }
+
+    /// Takes from the entry list what the disk does not say.
+    fn correct(&self, entry: &mut Entry, tree: &LayerTree, list_is_truth: bool) -> Result<()> {
+        if !list_is_truth && self.times == Times::Disk {
+            return Ok(());
+        }
+        let list = tree.list()?;
+        let Some(listed) = list.get(&entry.path) else {
+            return Ok(());
+        };
+        let Some(listed) = list.without_link(listed) else {
+            return Ok(());
+        };
+        if self.times == Times::Layers {
+            entry.mtime = listed.mtime;
+        }
+        if list_is_truth {
+            entry.mode = listed.mode;
+            entry.uid = listed.uid;
+            entry.gid = listed.gid;
+            entry.xattrs = listed.xattrs;
+            entry.content_digest = listed.content_digest;
+        }
+        Ok(())
     }
 }
 

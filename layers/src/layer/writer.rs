@@ -70,7 +70,7 @@ struct TreeSink {
 }
 
 impl LayerWriter {
-    /// Begins a layer. Times after `clamp` are written as `clamp`.
+    /// Begins a layer. Times after `clamp` are `clamp` in the layer; a tree keeps them as they are.
     ///
     /// # Errors
     /// When the store cannot be written to.
@@ -123,10 +123,11 @@ impl LayerWriter {
 
     fn add_content(&mut self, mut entry: Entry, content: Content<'_>) -> Result<()> {
         self.order.check(&entry)?;
-        clamp(&mut entry, self.clamp);
         entry.xattrs.retain(|name, _| !disk::is_overlay_mark(name));
+        let real_mtime = entry.mtime;
+        clamp(&mut entry, self.clamp);
         let digest = match (&mut self.sink, content) {
-            (Sink::Tree(sink), content) => sink.add(&entry, content)?,
+            (Sink::Tree(sink), content) => sink.add(&entry, real_mtime, content)?,
             (Sink::Blob { tar, .. }, Content::File(file)) => append(tar, &entry, file)?,
             (Sink::Blob { tar, .. }, Content::Stream(stream)) => append(tar, &entry, stream)?,
         };
@@ -191,20 +192,29 @@ impl TreeSink {
     /// Small files are read once for both. Large ones are shared with the tree where the file
     /// system can, else copied, and hashed as they are there, where nobody changes them (the page
     /// cache still has them): so both are of the same bytes.
-    fn add(&mut self, entry: &Entry, content: Content<'_>) -> Result<Option<Digest>> {
+    fn add(
+        &mut self,
+        entry: &Entry,
+        real_mtime: Timestamp,
+        content: Content<'_>,
+    ) -> Result<Option<Digest>> {
+        let on_disk = Entry {
+            mtime: real_mtime,
+            ..entry.clone()
+        };
         let EntryKind::File { size } = entry.kind else {
-            self.apply(entry, &mut io::empty())?;
+            self.apply(on_disk, &mut io::empty())?;
             return append(&mut self.tar, entry, &mut io::empty());
         };
         if size > SMALL_BYTES {
             match content {
                 // Sharing is from the start.
                 Content::File(file) if rustix::fs::tell(&*file) == Ok(0) => {
-                    let applied = self.applier.apply_from(entry.clone(), file)?;
+                    let applied = self.applier.apply_from(on_disk, file)?;
                     is_applied(entry, &applied)?;
                 }
-                Content::File(file) => self.apply(entry, file)?,
-                Content::Stream(stream) => self.apply(entry, stream)?,
+                Content::File(file) => self.apply(on_disk, file)?,
+                Content::Stream(stream) => self.apply(on_disk, stream)?,
             }
             return append(
                 &mut self.tar,
@@ -221,13 +231,16 @@ impl TreeSink {
             .take(size + 1)
             .read_to_end(&mut bytes)
             .map_err(Error::read(format!("the content of {}", entry.path)))?;
-        self.apply(entry, &mut bytes.as_slice())?;
+        self.apply(on_disk, &mut bytes.as_slice())?;
         append(&mut self.tar, entry, &mut bytes.as_slice())
     }
 
-    fn apply(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
-        let applied = self.applier.apply(entry.clone(), content)?;
-        is_applied(entry, &applied)
+    fn apply(&mut self, entry: Entry, content: &mut dyn Read) -> Result<()> {
+        let path = entry.path.clone();
+        match self.applier.apply(entry, content)? {
+            Applied::Done => Ok(()),
+            Applied::NotSelfContained(_) => Err(Error::EntryOrder { path }),
+        }
     }
 
     fn finish(self, store: &Store, list: &EntryList) -> Result<LayerRecord> {

@@ -18,8 +18,8 @@ use crate::store::Store;
 use crate::stream::DigestWriter;
 use crate::tar::TarWriter;
 use crate::tree::{
-    ApplyStatistics, Dir, Entry, EntryKind, EntryList, EntryPath, LowerView, Name, RootDir,
-    Timestamp, diff_upper,
+    ApplyStatistics, Entry, EntryKind, EntryList, EntryPath, LowerView, Name, RootDir, Timestamp,
+    diff_upper,
 };
 
 /// Publishes the upper directory of an overlay as a layer; `None` when nothing was changed.
@@ -123,8 +123,8 @@ fn is_same_but_for_time(entry: &Entry, below: &Entry) -> bool {
         && entry.xattrs == below.xattrs
 }
 
-/// Clamps times in the list and on disk, and gives directories that lost a mount point their
-/// times back (removing is a change of its own).
+/// Clamps times in the list; on disk they stay as they are, and directories that lost a mount
+/// point get theirs back (removing is a change of its own).
 fn settle_times(
     root: &RootDir,
     entries: &mut [Entry],
@@ -133,22 +133,14 @@ fn settle_times(
 ) -> Result<()> {
     let disturbed: std::collections::BTreeSet<_> =
         dropped.iter().filter_map(EntryPath::parent).collect();
-    let mut parent: Option<(EntryPath, Dir)> = None;
     for entry in entries {
-        let before = entry.mtime;
-        clamp(entry, latest);
-        if entry.kind.is_mark() || (entry.mtime == before && !disturbed.contains(&entry.path)) {
-            continue;
+        if !entry.kind.is_mark()
+            && disturbed.contains(&entry.path)
+            && let (Some(directory), Some(name)) = (entry.path.parent(), Name::of(&entry.path))
+        {
+            root.open_dir(&directory)?.set_mtime(name, entry.mtime)?;
         }
-        let (Some(directory), Some(name)) = (entry.path.parent(), Name::of(&entry.path)) else {
-            continue;
-        };
-        let dir = match parent.take() {
-            Some((path, dir)) if path == directory => dir,
-            _ => root.open_dir(&directory)?,
-        };
-        dir.set_mtime(name, entry.mtime)?;
-        parent = Some((directory, dir));
+        clamp(entry, latest);
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub trait Snapshot: Send {
 /// How to commit a snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct CommitOptions {
-    /// Times after it become it, in the layer and on disk. Default: times are kept.
+    /// Times after it are it in the layer; a tree keeps them as they are. Default: no clamping.
     pub clamp: Option<Timestamp>,
     /// Mount points that the runtime had to make and that were not there below (`proc`,
     /// `etc/resolv.conf`): where they are still empty they do not become part of the layer, nor

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::spec::Digest;
 
@@ -28,6 +29,17 @@ impl Timestamp {
         Self {
             seconds,
             nanoseconds: 0,
+        }
+    }
+
+    /// The time now, by the system's clock.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        // A clock before 1970 is 1970.
+        let since = since.unwrap_or_default();
+        Self {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: since.subsec_nanos(),
         }
     }
 }
