@@ -14,6 +14,7 @@ use super::protocol::{
     FAILURE, IDENTITIES_ANSWER, REQUEST_IDENTITIES, SIGN_REQUEST, SIGN_RESPONSE, put_string,
     take_number, take_string,
 };
+use super::short_scalar;
 
 /// Flags of a request to sign: which hash an RSA key is to use.
 const RSA_SHA2_256: u32 = 2;
@@ -101,9 +102,11 @@ fn parse(file: &Secret) -> anyhow::Result<PrivateKey> {
     let label = text.lines().next().unwrap_or_default();
     let rsa = match label {
         "-----BEGIN OPENSSH PRIVATE KEY-----" => {
-            let key = PrivateKey::from_openssh(text)
-                .ok()
-                .context("the key cannot be read")?;
+            let key = match short_scalar::lengthened(text) {
+                Some(bytes) => PrivateKey::from_bytes(&bytes),
+                None => PrivateKey::from_openssh(text),
+            };
+            let key = key.ok().context("the key cannot be read")?;
             anyhow::ensure!(!key.is_encrypted(), PASSPHRASE);
             return Ok(key);
         }

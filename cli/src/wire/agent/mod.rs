@@ -7,6 +7,7 @@
 
 mod keys;
 mod protocol;
+mod short_scalar;
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _};

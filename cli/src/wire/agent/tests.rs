@@ -126,6 +126,25 @@ fn peer_openssh_signs_with_keys_from_files() {
 }
 
 #[test]
+fn peer_openssh_keys_whose_number_begins_with_zeros_sign() {
+    if !openssh("peer_openssh_keys_whose_number_begins_with_zeros_sign") {
+        return;
+    }
+    let scene = Scene::new();
+    // One of four is such a key.
+    let name = (0..200)
+        .map(|number| format!("p521-{number}"))
+        .find(|name| {
+            scene.key(name, &["-N", "", "-t", "ecdsa", "-b", "521"]);
+            let file = std::fs::read_to_string(scene.path(name)).unwrap();
+            short_scalar::lengthened(&file).is_some()
+        })
+        .unwrap();
+    let forwarder = scene.forward(&agent(&[&scene.path(&name)], false).unwrap());
+    scene.signs(&forwarder.socket(), &name);
+}
+
+#[test]
 fn peer_openssh_agent_is_asked_and_not_changed() {
     if !openssh("peer_openssh_agent_is_asked_and_not_changed") {
         return;
