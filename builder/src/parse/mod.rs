@@ -23,6 +23,7 @@ mod print;
 mod reader;
 mod scope;
 mod script;
+pub(crate) mod signal;
 mod size;
 mod span;
 mod stages;

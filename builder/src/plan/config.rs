@@ -7,6 +7,7 @@ use wythe_layers::spec::Healthcheck as HealthcheckConfig;
 use super::history;
 use super::stage::{StageState, Words};
 use crate::Result;
+use crate::parse::signal;
 use crate::parse::suggest::near;
 use crate::parse::{
     CommandLine, Diagnostic, Healthcheck, HealthcheckCommand, Instruction, InstructionKind, Pair,
@@ -91,12 +92,7 @@ fn volume(state: &mut StageState, volumes: &[Word], words: &Words<'_>) -> Result
 
 fn stop_signal(state: &mut StageState, word: &Word, words: &Words<'_>) -> Result<String> {
     let signal = words.expand(word)?;
-    if !is_signal(&signal) {
-        let diagnostic = Diagnostic::error(word.span, format!("invalid signal: {signal}"))
-            .expected("a number but 0, or a name such as SIGTERM")
-            .did_you_mean(near_signal(&signal));
-        return Err(words.place.refuse(diagnostic));
-    }
+    signal::check(&signal, word.span).map_err(|diagnostic| words.place.refuse(diagnostic))?;
     let text = format!("STOPSIGNAL {signal}");
     state.config.config.stop_signal = Some(signal);
     Ok(text)
@@ -212,39 +208,4 @@ fn healthcheck(check: &Healthcheck) -> HealthcheckConfig {
         retries: retries.map_or(0, i64::from),
         ..HealthcheckConfig::default()
     }
-}
-
-/// Linux signal names without `SIG`.
-const SIGNALS: [&str; 36] = [
-    "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL",
-    "PIPE", "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP",
-    "TTIN", "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
-];
-
-/// The name that was meant, in the way that it was written.
-fn near_signal(written: &str) -> Option<String> {
-    let upper = written.to_ascii_uppercase();
-    let (prefix, name) = match upper.strip_prefix("SIG") {
-        Some(name) => ("SIG", name),
-        None => ("", upper.as_str()),
-    };
-    near(name, SIGNALS).map(|name| format!("{prefix}{name}"))
-}
-
-/// Whether Docker accepts it: any whole number but 0 (a negative one too), or a name with or without
-/// `SIG`, in any case. The offsets of real-time signals are written one way only: `RTMIN+3`.
-fn is_signal(text: &str) -> bool {
-    if let Ok(number) = text.parse::<i64>() {
-        return number != 0;
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if SIGNALS.contains(&name) {
-        return true;
-    }
-    let offset = |prefix: &str, most: u32| {
-        name.strip_prefix(prefix)
-            .is_some_and(|offset| (1..=most).any(|number| number.to_string() == offset))
-    };
-    offset("RTMIN+", 15) || offset("RTMAX-", 14)
 }

@@ -1,6 +1,5 @@
 //! `wythe build --check` and `--call`: questions about a Dockerfile; nothing is built.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -126,7 +125,17 @@ fn check(
 
 fn report(checked: &Result<Checked, ParseError>) -> lint::LintReport {
     match checked {
-        Ok(checked) => lint::LintReport::new(&checked.dockerfile.source, &checked.result),
+        Ok(checked) => {
+            let source = &checked.dockerfile.source;
+            let mut report = lint::LintReport::new(source, &checked.result);
+            if let (None, Some(message)) = (&report.build_error, checked.violation()) {
+                report.build_error = Some(lint::ReportError {
+                    message,
+                    location: lint::Location::default(),
+                });
+            }
+            report
+        }
         Err(error) => lint::LintReport::unreadable(error),
     }
 }
@@ -219,12 +228,10 @@ pub(crate) fn in_passing(
     let source = &checked.dockerfile.source;
     let warnings = &checked.result.warnings;
     let limit = if quiet { 0 } else { MAX_SHOWN_IN_BUILD };
-    if checked.error && !warnings.is_empty() {
+    if let Some(violation) = checked.violation() {
         // Standard error takes the colours out where they do not belong.
         render::stderr_line(shown(&checked, Style::Colour).trim_end());
-        let rules: BTreeSet<&str> = warnings.iter().map(|one| one.rule.name).collect();
-        let rules: Vec<&str> = rules.into_iter().collect();
-        bail!("lint violation found for rules: {}", rules.join(", "));
+        bail!(violation);
     }
     for warning in warnings.iter().take(limit) {
         let line = source.position(warning.span.start).line;

@@ -29,6 +29,17 @@ pub(crate) struct Checked {
     pub(crate) error: bool,
 }
 
+impl Checked {
+    /// Why the build of a file fails that wants none of its warnings.
+    pub(crate) fn violation(&self) -> Option<String> {
+        let warnings = &self.result.warnings;
+        let rules: BTreeSet<&str> = warnings.iter().map(|one| one.rule.name).collect();
+        let rules: Vec<&str> = rules.into_iter().collect();
+        let is_one = self.error && !rules.is_empty();
+        is_one.then(|| format!("lint violation found for rules: {}", rules.join(", ")))
+    }
+}
+
 /// Which stages are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stages {

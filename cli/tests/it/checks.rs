@@ -121,6 +121,9 @@ fn a_build_warns_once_and_a_file_may_make_that_an_error() {
     assert!(!stderr.contains("warning:"), "{stderr}");
 
     sandbox.context("# check=error=true\nFROM scratch\nMAINTAINER x\n");
+    let args = ["build", "--call=check,format=json", "context"];
+    let (_, stdout, _) = outcome(&mut sandbox.wythe(args));
+    assert!(stdout.contains("\"lint violation found"), "{stdout}");
     let (code, error) = sandbox.fails(["build", "-t", "strict", "context"]);
     assert_eq!(code, 1);
     assert!(

@@ -8,6 +8,7 @@ mod names;
 mod options;
 mod outline;
 mod report;
+mod reporter;
 #[cfg(test)]
 mod rows;
 mod rules;

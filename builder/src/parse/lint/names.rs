@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::ast::{Dockerfile, From, Instruction, InstructionKind};
-use super::run::Reporter;
+use super::reporter::Reporter;
 
 /// Names that mean something else already.
 const RESERVED: [&str; 2] = ["context", "scratch"];

@@ -35,6 +35,7 @@ pub(super) const ROWS: &[(&str, &str)] = &[
     ("FROM known AS Context", "1:ReservedStageName|1:StageNameCasing"),
     ("FROM known AS contexts", ""),
     ("FROM known\nCMD a b", "2:JSONArgsRecommended"),
+    ("FROM known\nrun <<E\na\nE\nENV a=b", "2:ConsistentInstructionCasing"),
     ("FROM triggered\nCMD a b\nWORKDIR x\nENV C=$A$B$N", "4:UndefinedVar"),
     ("FROM known AS x\nONBUILD ENV a=1\nFROM x AS y\nENV b=$a\nFROM y\nENV c=$a$d", "6:UndefinedVar"),
     ("FROM known\nENTRYPOINT a b\nCMD c", "2:JSONArgsRecommended|3:JSONArgsRecommended"),

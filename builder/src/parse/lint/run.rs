@@ -7,17 +7,19 @@ use wythe_layers::spec::{Platform, Reference};
 use super::super::ast::{
     ArgDeclaration, CommandLine, Dockerfile, Instruction, InstructionKind, Pair, Transfer,
 };
-use super::super::diagnostic::{Diagnostic, bounded};
+use super::super::diagnostic::Diagnostic;
 use super::super::expand::{Environment, ExpandError, Expanded, Expander};
 use super::super::ports::PortSpec;
 use super::super::scope::GlobalScope;
+use super::super::signal;
 use super::super::span::{Span, Word};
 use super::super::stages::{Stage, StageRef, Stages, resolve_base};
 use super::super::suggest::near;
 use super::super::variables::Variables;
 use super::names;
 use super::options::LintOptions;
-use super::rules::{Rule, rule};
+use super::reporter::Reporter;
+use super::rules::Rule;
 use super::triggers::Triggers;
 use crate::GitPlace;
 use crate::ignore::{IgnoreRules, clean};
@@ -101,75 +103,10 @@ pub struct LintResult {
     pub error: Option<Diagnostic>,
 }
 
-/// Collects warnings that the options let through.
-pub(super) struct Reporter<'a> {
-    options: &'a LintOptions,
-    warnings: Vec<LintWarning>,
-    /// Nothing is to be said at the moment.
-    silent: bool,
-    /// What the comments above an instruction switch off, by its line: read once, not for each warning.
-    local: Option<(usize, LintOptions)>,
-}
-
-impl Reporter<'_> {
-    pub(super) fn report(&mut self, name: &'static str, instruction: &Instruction, detail: String) {
-        self.report_at(name, Some(instruction), instruction.code_span(), detail);
-    }
-
-    /// For rules about the file as a whole, where comments above an instruction change nothing.
-    pub(super) fn report_unlocal(
-        &mut self,
-        name: &'static str,
-        instruction: &Instruction,
-        detail: String,
-    ) {
-        self.report_at(name, None, instruction.code_span(), detail);
-    }
-
-    pub(super) fn report_at(
-        &mut self,
-        name: &'static str,
-        instruction: Option<&Instruction>,
-        span: Span,
-        detail: String,
-    ) {
-        let Some(rule) = rule(name).filter(|_| !self.silent) else {
-            return;
-        };
-        let allowed = match instruction.filter(|instruction| !instruction.comments.is_empty()) {
-            None => self.options.allows(rule),
-            Some(instruction) => self.options.allows_with(self.local(instruction), rule),
-        };
-        if allowed {
-            let whole = instruction.filter(|one| one.code_span() == span);
-            self.warnings.push(LintWarning {
-                rule,
-                detail: bounded(detail),
-                span,
-                whole: whole.map_or(span, |one| one.span),
-            });
-        }
-    }
-
-    fn local(&mut self, instruction: &Instruction) -> &LintOptions {
-        let line = instruction.line;
-        if self.local.as_ref().is_none_or(|(known, _)| *known != line) {
-            self.local = None;
-        }
-        let read = || (line, LintOptions::of_comments(&instruction.comments));
-        &self.local.get_or_insert_with(read).1
-    }
-}
-
 /// Runs all rules.
 #[must_use]
 pub fn lint(input: &LintInput<'_>) -> LintResult {
-    let mut reporter = Reporter {
-        options: &input.options,
-        warnings: Vec::new(),
-        silent: false,
-        local: None,
-    };
+    let mut reporter = Reporter::new(&input.options);
     names::check(input.dockerfile, &mut reporter);
     let error = walk(input, &mut reporter).err();
     let mut warnings = reporter.warnings;
@@ -454,8 +391,14 @@ impl Walker<'_, '_, '_> {
                 }
                 state.workdir_set = true;
             }
-            InstructionKind::User(word) | InstructionKind::Stopsignal(word) => {
+            InstructionKind::User(word) => {
                 self.word(instruction, word, state)?;
+            }
+            InstructionKind::Stopsignal(word) => {
+                let signal = self.word(instruction, word, state)?;
+                if !(state.env_unknown && word.value.contains('$')) {
+                    signal::check(&signal, word.span)?;
+                }
             }
             InstructionKind::Volume(words) => {
                 for word in words {

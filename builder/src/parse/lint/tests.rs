@@ -549,3 +549,36 @@ fn an_outline_has_the_arguments_of_the_base() {
         assert_eq!(args.join(" "), expected);
     }
 }
+
+#[test]
+fn a_warning_is_about_all_lines_of_an_instruction() {
+    for rule in ["ConsistentInstructionCasing", "UndefinedVar"] {
+        let text = "FROM known\ncopy <<E /$x\na\nE\nENV a=b\nENV c=d\n";
+        let (source, result) = run(text, None, LintOptions::default());
+        let warning = result
+            .warnings
+            .iter()
+            .find(|one| one.rule.name == rule)
+            .unwrap();
+        assert_eq!(source.lines(warning.whole), (2, 4), "{rule}");
+    }
+}
+
+#[test]
+fn what_no_build_would_take_is_an_error() {
+    for (text, expected) in [
+        (
+            "FROM known\nSTOPSIGNAL nothing",
+            Some("invalid signal: nothing"),
+        ),
+        (
+            "FROM known\nARG S=0\nSTOPSIGNAL $S",
+            Some("invalid signal: 0"),
+        ),
+        ("FROM unknown\nSTOPSIGNAL $S", None),
+    ] {
+        let (_, result) = run(text, None, LintOptions::default());
+        let error = result.error.map(|error| error.message);
+        assert_eq!(error.as_deref(), expected, "{text}");
+    }
+}
