@@ -10,7 +10,7 @@ use wythe_layers::store::Store;
 use wythe_registry::Location;
 use wythe_registry::{Archive, ArchivedImage};
 
-use crate::args::{LoadArgs, Progress};
+use crate::args::LoadArgs;
 use crate::render;
 use crate::settings::{Settings, default_jobs};
 use crate::wire;
@@ -18,11 +18,7 @@ use crate::wire;
 pub(crate) fn run(settings: &Settings, args: &LoadArgs) -> anyhow::Result<ExitCode> {
     wire::enter_user_namespace()?;
     let store = settings.store()?;
-    let observer = render::progress::observer(if args.quiet {
-        Progress::Quiet
-    } else {
-        args.progress
-    });
+    let observer = render::progress::observer(args.progress.unless(args.quiet));
     let scratch = wire::scratch(settings);
     let archive = match &args.input {
         Some(path) => Archive::open_any(path, &scratch)?,

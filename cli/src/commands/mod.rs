@@ -18,6 +18,7 @@ mod named_context;
 mod output;
 mod pull;
 mod push;
+mod request;
 mod rmi;
 mod run;
 mod sandbox;

@@ -35,7 +35,7 @@ pub(super) fn all(args: &BuildArgs) -> anyhow::Result<Vec<(String, NamedSource)>
         let parsed = named_source(&source).with_context(|| format!("--build-context {name}"))?;
         Ok((wythe_builder::context_name(&name), parsed))
     };
-    super::build::pairs("--build-context", &args.build_contexts)?
+    super::request::pairs("--build-context", &args.build_contexts)?
         .into_iter()
         .map(parse)
         .collect()

@@ -1,7 +1,7 @@
 //! `--output` of `wythe build`: what it says, before anything is built.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
@@ -44,6 +44,29 @@ pub(crate) enum Target {
     File(PathBuf),
     /// `dest=-`
     Stdout,
+}
+
+impl Kind {
+    /// Whether standard output is this output's, so that nothing else may be written there.
+    pub(crate) fn takes_stdout(&self) -> bool {
+        match self {
+            Self::OciArchive(target) | Self::DockerArchive(target) | Self::Tar(target) => {
+                *target == Target::Stdout
+            }
+            Self::OciDirectory(_) | Self::Local(_) | Self::Registry | Self::Store => false,
+        }
+    }
+}
+
+impl Target {
+    /// The path as it was given: `-` is standard output.
+    pub(crate) fn of(path: &Path) -> Self {
+        if path == Path::new("-") {
+            Self::Stdout
+        } else {
+            Self::File(path.to_owned())
+        }
+    }
 }
 
 impl FromStr for Output {
@@ -90,8 +113,7 @@ impl FromStr for Output {
             take(ignored);
         }
         let file = || match dest.as_deref() {
-            Some("-") => Ok(Target::Stdout),
-            Some(path) => Ok(Target::File(path.into())),
+            Some(path) => Ok(Target::of(path.as_ref())),
             None => bail!("--output {text:?} has no dest="),
         };
         let directory = || match dest.as_deref() {
@@ -156,6 +178,16 @@ mod tests {
             ("type=image,name=x", Kind::Store),
         ] {
             assert_eq!(text.parse::<Output>().unwrap().kind, kind, "{text}");
+        }
+        for (text, takes) in [
+            ("-", true),
+            ("type=oci,destination=-", true),
+            ("type=docker,dest=-", true),
+            ("type=tar,dest=-x", false),
+            ("type=local,dest=a", false),
+        ] {
+            let output: Output = text.parse().unwrap();
+            assert_eq!(output.kind.takes_stdout(), takes, "{text}");
         }
         let zstd: Output = "type=oci,dest=a,compression=zstd".parse().unwrap();
         assert_eq!(zstd.compression, Some(Compression::Zstd));

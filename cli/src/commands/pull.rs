@@ -8,7 +8,7 @@ use wythe_layers::progress::SharedObserver;
 use wythe_layers::spec::{Descriptor, Platform, Reference};
 use wythe_layers::store::Store;
 
-use crate::args::{Progress, PullArgs};
+use crate::args::PullArgs;
 use crate::render;
 use crate::settings::{Settings, default_jobs};
 use crate::wire;
@@ -18,11 +18,7 @@ pub(crate) fn run(settings: &Settings, args: &PullArgs) -> anyhow::Result<ExitCo
     let store = settings.store()?;
     let host = Platform::host();
     let platform = args.platform.as_ref().unwrap_or(&host);
-    let observer = render::progress::observer(if args.quiet {
-        Progress::Quiet
-    } else {
-        args.progress
-    });
+    let observer = render::progress::observer(args.progress.unless(args.quiet));
     // Layers are many and small as a rule: twice as many downloads as processors keeps them busy.
     let jobs = args.jobs.unwrap_or_else(|| default_jobs() * 2).max(1);
     for name in &args.images {

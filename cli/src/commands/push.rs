@@ -3,32 +3,28 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use wythe_layers::image;
 use wythe_layers::progress::SharedObserver;
 use wythe_layers::spec::{Descriptor, Reference};
 use wythe_layers::store::Store;
 use wythe_layers::stream::Compression;
 
-use crate::args::{CompressionArg, Progress, PushArgs};
+use super::save;
+use crate::args::{CompressionArg, PushArgs};
 use crate::render;
-use crate::settings::{NoSuchImage, Settings, default_jobs};
+use crate::settings::{Settings, default_jobs};
 use crate::wire;
 
 pub(crate) fn run(settings: &Settings, args: &PushArgs) -> anyhow::Result<ExitCode> {
     // Compressing reads layer trees, whose owners may be this user's sub-ids.
     wire::enter_user_namespace()?;
     let store = settings.store()?;
-    let observer = render::progress::observer(if args.quiet {
-        Progress::Quiet
-    } else {
-        args.progress
-    });
+    let observer = render::progress::observer(args.progress.unless(args.quiet));
     let jobs = args.jobs.unwrap_or_else(default_jobs).max(1);
     let compression = args.compression.map(compression);
-    let whole = whole(&store, &args.image, compression, &observer)?;
+    let whole = save::whole(&store, &args.image, compression, &observer)?;
     let destination = args.destination.as_deref();
     if let Some(archive) = destination.map(wire::archive).transpose()?.flatten() {
-        super::save::to_location(
+        save::to_location(
             &store,
             &archive,
             &[(Some(args.image.clone()), whole.clone())],
@@ -43,20 +39,6 @@ pub(crate) fn run(settings: &Settings, args: &PushArgs) -> anyhow::Result<ExitCo
     registry(settings, &store, &whole, &target, jobs, &observer)?;
     render::stdout(&format!("{}@{}\n", target.name(), whole.digest))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The image's real manifest or index, made now if its layers were not compressed yet.
-pub(crate) fn whole(
-    store: &Store,
-    reference: &Reference,
-    compression: Option<Compression>,
-    observer: &SharedObserver,
-) -> anyhow::Result<Descriptor> {
-    let tagged = store.tag(reference)?.ok_or_else(|| NoSuchImage {
-        reference: reference.clone(),
-    })?;
-    image::finalise(store, &tagged, compression, default_jobs(), &**observer)
-        .with_context(|| format!("cannot compress the layers of {}", reference.familiar()))
 }
 
 /// Pushes a whole image.

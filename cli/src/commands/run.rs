@@ -30,11 +30,7 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     let config = &image.config.config;
     let program = command_line(args, config)?;
 
-    let progress = if args.quiet {
-        Progress::Quiet
-    } else {
-        Progress::Auto
-    };
+    let progress = Progress::Auto.unless(args.quiet);
     let observer = render::progress::observer(progress);
     let stack = image::stack(&store, &image, default_jobs(), &*observer)?;
     let snapshotter = snapshot::choose(&store)?;
@@ -86,11 +82,7 @@ fn image(settings: &Settings, store: &Store, args: &RunArgs) -> anyhow::Result<S
         }
         .into());
     }
-    let progress = if args.quiet {
-        Progress::Quiet
-    } else {
-        Progress::Auto
-    };
+    let progress = Progress::Auto.unless(args.quiet);
     pull::registry(
         settings,
         store,

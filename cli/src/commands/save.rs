@@ -1,23 +1,24 @@
 //! `wythe save`, and every other way of writing images into files.
 
 use std::io::{BufWriter, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use wythe_layers::image::{self, ResolvedImage, StoredManifest};
 use wythe_layers::layer;
-use wythe_layers::progress::Silent;
+use wythe_layers::progress::{SharedObserver, Silent};
 use wythe_layers::spec::{Descriptor, DiffId, Platform, Reference};
 use wythe_layers::store::Store;
+use wythe_layers::stream::Compression;
 use wythe_registry::Location;
 use wythe_registry::{Export, write_docker_archive, write_layout, write_oci_archive};
 
 use super::output::Target;
-use super::{push, whole_file};
+use super::whole_file;
 use crate::args::{ArchiveFormat, SaveArgs};
 use crate::render;
-use crate::settings::Settings;
+use crate::settings::{NoSuchImage, Settings, default_jobs};
 use crate::wire;
 
 /// An image to be written, and its name if it has one.
@@ -30,14 +31,11 @@ pub(crate) fn run(settings: &Settings, args: &SaveArgs) -> anyhow::Result<ExitCo
     let observer = render::progress::observer(args.progress);
     let mut images: Vec<Named> = Vec::new();
     for reference in &args.images {
-        let whole = push::whole(&store, reference, None, &observer)?;
+        let whole = whole(&store, reference, None, &observer)?;
         images.push((Some(reference.clone()), whole));
     }
-    let target = match &args.output {
-        Some(path) if path == Path::new("-") => Target::Stdout,
-        Some(path) => Target::File(path.clone()),
-        None => Target::Stdout,
-    };
+    let output = args.output.as_deref();
+    let target = output.map_or(Target::Stdout, Target::of);
     match args.format {
         ArchiveFormat::DockerArchive => docker_archive(&store, &images, &target)?,
         ArchiveFormat::OciArchive => oci_archive(&store, &images, &target)?,
@@ -49,16 +47,26 @@ pub(crate) fn run(settings: &Settings, args: &SaveArgs) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
+/// The image's real manifest or index, made now if its layers were not compressed yet.
+pub(crate) fn whole(
+    store: &Store,
+    reference: &Reference,
+    compression: Option<Compression>,
+    observer: &SharedObserver,
+) -> anyhow::Result<Descriptor> {
+    let tagged = store.tag(reference)?.ok_or_else(|| NoSuchImage {
+        reference: reference.clone(),
+    })?;
+    image::finalise(store, &tagged, compression, default_jobs(), &**observer)
+        .with_context(|| format!("cannot compress the layers of {}", reference.familiar()))
+}
+
 /// Writes to `oci:`, `oci-archive:` or `docker-archive:`.
 pub(crate) fn to_location(
     store: &Store,
     location: &Location,
     images: &[Named],
 ) -> anyhow::Result<()> {
-    let target = |path: &PathBuf| match path.as_os_str() == "-" {
-        true => Target::Stdout,
-        false => Target::File(path.clone()),
-    };
     let named = |name: &Option<String>| -> anyhow::Result<Vec<Written>> {
         let mut written = resolve(store, images)?;
         if let Some(name) = name {
@@ -72,7 +80,7 @@ pub(crate) fn to_location(
         Location::Oci { path, name } => write_directory(store, &named(name)?, path),
         Location::OciArchive { path, name } => {
             let images = named(name)?;
-            to_target(&target(path), |sink| {
+            to_target(&Target::of(path), |sink| {
                 Ok(write_oci_archive(&exports(store, &images), sink, &Silent)?)
             })
         }
@@ -84,7 +92,7 @@ pub(crate) fn to_location(
                     .iter_mut()
                     .for_each(|image| image.names = vec![reference.to_string()]);
             }
-            write_docker(store, &images, &target(path))
+            write_docker(store, &images, &Target::of(path))
         }
         _ => bail!("{location} is not a file"),
     }

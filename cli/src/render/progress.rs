@@ -11,6 +11,13 @@ use wythe_layers::progress::{Event, Observer, Outcome, SharedObserver, Silent};
 use super::{bytes, printable, seconds, stderr_line};
 use crate::args::Progress;
 
+impl Progress {
+    /// This, or none at all where `--quiet` was given.
+    pub(crate) fn unless(self, is_quiet: bool) -> Self {
+        if is_quiet { Self::Quiet } else { self }
+    }
+}
+
 /// The observer that `--progress` asks for.
 pub(crate) fn observer(wanted: Progress) -> SharedObserver {
     match wanted {
