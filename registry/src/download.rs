@@ -284,6 +284,19 @@ mod tests {
         Downloader::new(ClientOptions::default())
     }
 
+    /// Fetches something of the server at an address, with nothing but its URL.
+    fn get(address: &str) -> Result<DownloadedFile> {
+        let url = format!("http://{address}/x");
+        let wanted = Download {
+            url: &url,
+            ..Download::default()
+        };
+        match downloader().get(&wanted)? {
+            Downloaded::File(file) => Ok(file),
+            Downloaded::Unchanged => panic!("unchanged"),
+        }
+    }
+
     #[test]
     fn redirects_carry_no_authorization_elsewhere_and_validators_come_back() {
         let headers = "ETag: \"e\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Disposition: attachment; filename=\"a b.tar\"\r\n";
@@ -323,14 +336,7 @@ mod tests {
             let mut bytes = head.into_bytes();
             bytes.extend_from_slice(&body);
             let (address, _) = server(vec![bytes]);
-            let url = format!("http://{address}/x");
-            let wanted = Download {
-                url: &url,
-                ..Download::default()
-            };
-            let Ok(Downloaded::File(mut file)) = downloader().get(&wanted) else {
-                panic!("no file");
-            };
+            let mut file = get(&address).unwrap();
             let mut found = Vec::new();
             file.body.read_to_end(&mut found).unwrap();
             assert_eq!(
@@ -378,36 +384,16 @@ mod tests {
     fn an_answer_that_breaks_off_or_goes_round_is_an_error() {
         let short = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort".to_owned();
         let (address, _) = server(vec![short]);
-        let url = format!("http://{address}/x");
-        let wanted = Download {
-            url: &url,
-            ..Download::default()
-        };
-        let Ok(Downloaded::File(mut file)) = downloader().get(&wanted) else {
-            panic!("no file");
-        };
+        let mut file = get(&address).unwrap();
         assert!(file.body.read_to_end(&mut Vec::new()).is_err());
         let (address, _) = server(vec![answer("302 Found", "Location: /again\r\n", ""); 20]);
-        let url = format!("http://{address}/x");
-        let wanted = Download {
-            url: &url,
-            ..Download::default()
-        };
-        assert!(matches!(
-            downloader().get(&wanted),
-            Err(Error::BadAnswer { .. })
-        ));
+        assert!(matches!(get(&address), Err(Error::BadAnswer { .. })));
         let (address, _) = server(vec![answer(
             "302 Found",
             "Location: file:///etc/passwd\r\n",
             "",
         )]);
-        let url = format!("http://{address}/x");
-        let wanted = Download {
-            url: &url,
-            ..Download::default()
-        };
-        assert!(downloader().get(&wanted).is_err());
+        assert!(get(&address).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::{Sandbox, Server, containers, succeed};
+use crate::support::{Sandbox, Server, containers, served_app, succeed};
 
 /// How often each command is killed.
 const ROUNDS: u64 = 25;
@@ -74,10 +74,7 @@ fn a_killed_pull_loses_nothing() {
     }
     let sandbox = Sandbox::new();
     context(&sandbox);
-    sandbox.ok(["build", "-q", "-t", "app", "context"]);
-    let server = Server::wythe(&sandbox, "registry");
-    let name = format!("{}/app:1", server.address);
-    sandbox.ok(["push", "-q", "app", &name]);
+    let (_server, name) = served_app(&sandbox);
     kill_and_retry(&sandbox, "puller", &|| {
         sandbox.wythe_on("puller", ["pull", &name])
     });

@@ -271,6 +271,15 @@ impl Server {
     }
 }
 
+/// A store that serves what `app` of a sandbox's own store is; under which name.
+pub(crate) fn served_app(sandbox: &Sandbox) -> (Server, String) {
+    sandbox.ok(["build", "-q", "-t", "app", "context"]);
+    let server = Server::wythe(sandbox, "registry");
+    let name = format!("{}/app:1", server.address);
+    sandbox.ok(["push", "-q", "app", &name]);
+    (server, name)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Sandbox, Server, containers, succeed};
+use crate::support::{Sandbox, containers, served_app, succeed};
 
 /// How often each pair is tried: what meets is up to chance.
 const ROUNDS: usize = 8;
@@ -79,10 +79,7 @@ fn two_pulls_of_the_same_image_both_succeed() {
     }
     let sandbox = Sandbox::new();
     context(&sandbox);
-    sandbox.ok(["build", "-q", "-t", "app", "context"]);
-    let server = Server::wythe(&sandbox, "registry");
-    let name = format!("{}/app:1", server.address);
-    sandbox.ok(["push", "-q", "app", &name]);
+    let (_server, name) = served_app(&sandbox);
     for round in 0..ROUNDS {
         let store = format!("puller-{round}");
         let both = [(), ()].map(|()| start(sandbox.wythe_on(&store, ["pull", "-q", &name])));

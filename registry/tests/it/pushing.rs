@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use wythe_layers::progress::Silent;
 use wythe_layers::spec::Digest;
-use wythe_registry::{BlobSources, Client, ClientOptions, Error};
+use wythe_layers::store::Store;
+use wythe_registry::{BlobSources, Client, ClientOptions, Error, PushReport};
 
 use crate::images::{Image, chain, client, noise, not_found, options, reference, store_in};
 use crate::server::{Answer, Call, Server};
@@ -67,62 +68,89 @@ fn accept(taken: &Mutex<Taken>, call: &Call) -> Answer {
     }
 }
 
+/// A store with an image, and a registry to push it to.
+struct Scene {
+    image: Image,
+    store: Store,
+    taken: Arc<Mutex<Taken>>,
+    server: Server,
+    _directory: tempfile::TempDir,
+}
+
+impl Scene {
+    /// The registry answers by `answer`.
+    fn new(
+        layers: &[&[u8]],
+        answer: impl Fn(&Mutex<Taken>, &Call) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let image = Image::new(layers);
+        let directory = tempfile::tempdir().unwrap();
+        let store = store_in(directory.path());
+        image.put_into(&store);
+        let taken = Arc::new(Mutex::new(Taken::default()));
+        let state = Arc::clone(&taken);
+        Self {
+            image,
+            store,
+            taken,
+            server: Server::start(move |call| answer(&state, call)),
+            _directory: directory,
+        }
+    }
+
+    fn push_by(&self, client: &Client, jobs: usize) -> wythe_registry::Result<PushReport> {
+        let reference = reference(&self.server.host());
+        client.push(
+            &self.store,
+            &self.image.descriptor,
+            &reference,
+            jobs,
+            &Silent,
+        )
+    }
+
+    fn tags(&self) -> Vec<String> {
+        self.taken.lock().unwrap().tags.clone()
+    }
+}
+
 #[test]
 fn a_registry_that_renames_blobs_is_not_believed() {
-    let image = Image::new(&[b"one"]);
-    let directory = tempfile::tempdir().unwrap();
-    let store = store_in(directory.path());
-    image.put_into(&store);
-    let taken = Arc::new(Mutex::new(Taken::default()));
-    let (state, digest) = (Arc::clone(&taken), Digest::of(b"other").to_string());
-    let server = Server::start(move |call| {
-        accept(&state, call).header("Docker-Content-Digest", digest.clone())
+    let digest = Digest::of(b"other").to_string();
+    let scene = Scene::new(&[b"one"], move |taken, call| {
+        accept(taken, call).header("Docker-Content-Digest", digest.clone())
     });
-    let reference = reference(&server.host());
-    let error = client()
-        .push(&store, &image.descriptor, &reference, 1, &Silent)
-        .unwrap_err();
+    let error = scene.push_by(&client(), 1).unwrap_err();
     assert!(matches!(error, Error::BadAnswer { .. }), "{error}");
-    assert!(taken.lock().unwrap().tags.is_empty());
+    assert!(scene.tags().is_empty());
 }
 
 #[test]
 fn layers_then_config_then_manifest() {
-    let image = Image::new(&[b"one", b"two"]);
-    let directory = tempfile::tempdir().unwrap();
-    let store = store_in(directory.path());
-    image.put_into(&store);
-    let taken = Arc::new(Mutex::new(Taken::default()));
-    let state = Arc::clone(&taken);
-    let digest = image.descriptor.digest.to_string();
-    let server = Server::start(move |call| {
-        let answer = accept(&state, call);
+    let layers: [&[u8]; 2] = [b"one", b"two"];
+    let digest = Image::new(&layers).descriptor.digest.to_string();
+    let scene = Scene::new(&layers, move |taken, call| {
+        let answer = accept(taken, call);
         if call.path().contains("/manifests/") && call.method == "HEAD" {
             return answer.header("Docker-Content-Digest", digest.clone());
         }
         answer
     });
-    let reference = reference(&server.host());
     let client = client();
-    let report = client
-        .push(&store, &image.descriptor, &reference, 3, &Silent)
-        .unwrap();
+    let report = scene.push_by(&client, 3).unwrap();
     assert_eq!((report.uploaded, report.unchanged), (3, false));
-    let puts: Vec<_> = server
-        .lines()
-        .into_iter()
+    let lines = scene.server.lines();
+    let puts: Vec<_> = lines
+        .iter()
         .filter(|line| line.starts_with("PUT"))
         .collect();
     assert_eq!(puts.len(), 4);
-    let config = image.manifest.config.digest.hex();
+    let config = scene.image.manifest.config.digest.hex();
     assert!(puts[2].contains(config), "{puts:?}");
     assert_eq!(puts[3], "PUT /v2/test/image/manifests/latest");
-    let before = server.lines().len();
-    let report = client
-        .push(&store, &image.descriptor, &reference, 3, &Silent)
-        .unwrap();
+    let report = scene.push_by(&client, 3).unwrap();
     assert!(report.unchanged);
-    assert_eq!(server.lines().len(), before + 1);
+    assert_eq!(scene.server.lines().len(), lines.len() + 1);
 }
 
 #[test]
@@ -165,67 +193,46 @@ fn a_broken_upload_goes_on_in_chunks() {
 
 #[test]
 fn a_request_too_large_becomes_chunks() {
-    let image = Image::new(&[b"content"]);
-    let directory = tempfile::tempdir().unwrap();
-    let store = store_in(directory.path());
-    image.put_into(&store);
-    let taken = Arc::new(Mutex::new(Taken::default()));
-    let state = Arc::clone(&taken);
-    let server = Server::start(move |call| {
+    let scene = Scene::new(&[b"content"], |taken, call| {
         if call.method == "PUT" && call.path().contains("/blobs/") && !call.body.is_empty() {
             return Answer::new(413);
         }
-        accept(&state, call)
+        accept(taken, call)
     });
-    client()
-        .push(
-            &store,
-            &image.descriptor,
-            &reference(&server.host()),
-            1,
-            &Silent,
-        )
-        .unwrap();
-    assert_eq!(taken.lock().unwrap().tags, ["latest"]);
+    scene.push_by(&client(), 1).unwrap();
+    assert_eq!(scene.tags(), ["latest"]);
 }
 
 #[test]
 fn a_blob_is_mounted_where_it_is_known_to_be() {
     for mounts in [true, false] {
-        let image = Image::new(&[b"content"]);
-        let directory = tempfile::tempdir().unwrap();
-        let store = store_in(directory.path());
-        image.put_into(&store);
-        let taken = Arc::new(Mutex::new(Taken::default()));
-        let state = Arc::clone(&taken);
-        let server = Server::start(move |call| {
+        let scene = Scene::new(&[b"content"], move |taken, call| {
             if call.target.contains("mount=") && mounts {
                 return Answer::new(201);
             }
-            accept(&state, call)
+            accept(taken, call)
         });
         let client = Client::new(ClientOptions {
-            sources: Some(BlobSources::of(&store)),
+            sources: Some(BlobSources::of(&scene.store)),
             ..options()
         })
         .unwrap();
-        let other = format!("{}/other/name:1", server.host()).parse().unwrap();
+        let other = format!("{}/other/name:1", scene.server.host());
         client
-            .push(&store, &image.descriptor, &other, 1, &Silent)
-            .unwrap();
-        *taken.lock().unwrap() = Taken::default();
-        let report = client
             .push(
-                &store,
-                &image.descriptor,
-                &reference(&server.host()),
+                &scene.store,
+                &scene.image.descriptor,
+                &other.parse().unwrap(),
                 1,
                 &Silent,
             )
             .unwrap();
+        *scene.taken.lock().unwrap() = Taken::default();
+        let report = scene.push_by(&client, 1).unwrap();
         let expected = if mounts { (2, 0) } else { (0, 2) };
         assert_eq!((report.mounted, report.uploaded), expected);
-        let posts: Vec<_> = server
+        let posts: Vec<_> = scene
+            .server
             .lines()
             .into_iter()
             .filter(|line| line.starts_with("POST /v2/test/image/"))
@@ -237,41 +244,24 @@ fn a_blob_is_mounted_where_it_is_known_to_be() {
 
 #[test]
 fn a_failed_look_is_not_a_missing_blob() {
-    let image = Image::new(&[b"content"]);
-    let directory = tempfile::tempdir().unwrap();
-    let store = store_in(directory.path());
-    image.put_into(&store);
-    let taken = Arc::new(Mutex::new(Taken::default()));
-    let state = Arc::clone(&taken);
-    let server = Server::start(move |call| {
+    let scene = Scene::new(&[b"content"], |taken, call| {
         if call.method == "HEAD" && call.path().contains("/blobs/") {
             return Answer::new(500);
         }
-        accept(&state, call)
+        accept(taken, call)
     });
-    let error = client()
-        .push(
-            &store,
-            &image.descriptor,
-            &reference(&server.host()),
-            2,
-            &Silent,
-        )
-        .unwrap_err();
+    let error = scene.push_by(&client(), 2).unwrap_err();
     assert!(error.to_string().contains("500"), "{error}");
-    assert!(server.lines().iter().all(|line| !line.starts_with("POST")));
-    assert!(taken.lock().unwrap().tags.is_empty());
+    let lines = scene.server.lines();
+    assert!(lines.iter().all(|line| !line.starts_with("POST")));
+    assert!(scene.tags().is_empty());
 }
 
 #[test]
 fn upload_locations_elsewhere_get_no_credentials() {
-    let image = Image::new(&[b"content"]);
-    let directory = tempfile::tempdir().unwrap();
-    let store = store_in(directory.path());
-    image.put_into(&store);
     let bucket = Server::start(|_| Answer::new(401).header("WWW-Authenticate", "Basic realm=x"));
     let elsewhere = bucket.host();
-    let server = Server::start(move |call| {
+    let scene = Scene::new(&[b"content"], move |_, call| {
         if call.header("authorization").is_none() {
             return Answer::new(401).header("WWW-Authenticate", "Basic realm=x");
         }
@@ -288,10 +278,7 @@ fn upload_locations_elsewhere_get_no_credentials() {
         ..options()
     })
     .unwrap();
-    let reference = reference(&server.host());
-    let error = client
-        .push(&store, &image.descriptor, &reference, 1, &Silent)
-        .unwrap_err();
+    let error = scene.push_by(&client, 1).unwrap_err();
     assert!(
         matches!(error, Error::Unauthorized { .. }),
         "{}",

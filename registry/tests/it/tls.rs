@@ -168,6 +168,17 @@ fn a_certificate_is_shown_where_it_is_configured() {
     assert!(error.to_string().contains("client.cert"), "{error}");
 }
 
+/// Asks `server`, behind TLS, which sends the client to `plain`.
+fn refuses_to_go_on_in_the_clear(server: &Server, plain: &Server) {
+    let host = terminate(server.address, false);
+    let known = certificates(&host, &[("authority.crt", "ca.crt")]);
+    let error = client(&known, TlsPolicy::Configured)
+        .resolve_image(&reference(&host), &Platform::host())
+        .unwrap_err();
+    assert!(matches!(error, Error::Insecure { .. }), "{error:?}");
+    assert!(plain.calls().is_empty());
+}
+
 #[test]
 fn tls_is_never_left_again() {
     let plain = registry();
@@ -180,13 +191,7 @@ fn tls_is_never_left_again() {
         }
         image.answer(call).unwrap_or_else(not_found)
     });
-    let host = terminate(server.address, false);
-    let known = certificates(&host, &[("authority.crt", "ca.crt")]);
-    let error = client(&known, TlsPolicy::Configured)
-        .resolve_image(&reference(&host), &Platform::host())
-        .unwrap_err();
-    assert!(matches!(error, Error::Insecure { .. }), "{error:?}");
-    assert!(plain.calls().is_empty());
+    refuses_to_go_on_in_the_clear(&server, &plain);
 }
 
 #[test]
@@ -194,13 +199,7 @@ fn a_token_service_in_the_clear_is_refused() {
     let plain = registry();
     let realm = format!("Bearer realm=\"http://{}/token\"", plain.host());
     let server = Server::start(move |_| Answer::new(401).header("WWW-Authenticate", realm.clone()));
-    let host = terminate(server.address, false);
-    let known = certificates(&host, &[("authority.crt", "ca.crt")]);
-    let error = client(&known, TlsPolicy::Configured)
-        .resolve_image(&reference(&host), &Platform::host())
-        .unwrap_err();
-    assert!(matches!(error, Error::Insecure { .. }), "{error:?}");
-    assert!(plain.calls().is_empty());
+    refuses_to_go_on_in_the_clear(&server, &plain);
 }
 
 #[test]

@@ -89,6 +89,17 @@ fn an_upper_directory_says_what_changed() {
     }
 }
 
+/// Marks a file as overlay does, in the name space of extended attributes that the flavour uses.
+fn mark(at: &std::path::Path, flavour: Flavour, kind: &str, value: &[u8]) {
+    let scope = if flavour == Flavour::Root {
+        "trusted"
+    } else {
+        "user"
+    };
+    let name = format!("{scope}.overlay.{kind}");
+    rustix::fs::lsetxattr(at, name, value, rustix::fs::XattrFlags::empty()).unwrap();
+}
+
 #[test]
 fn a_whiteout_may_be_a_marked_file() {
     let flavour = flavours()[0];
@@ -96,19 +107,7 @@ fn a_whiteout_may_be_a_marked_file() {
     let lower = below(&lower_sandbox, flavour, &vec![file("f", "1")]);
     let sandbox = Sandbox::new();
     fs::write(sandbox.root().join("f"), "").unwrap();
-    let scope = if flavour == Flavour::Root {
-        "trusted"
-    } else {
-        "user"
-    };
-    let name = format!("{scope}.overlay.whiteout");
-    rustix::fs::lsetxattr(
-        sandbox.root().join("f"),
-        name,
-        b"",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
+    mark(&sandbox.root().join("f"), flavour, "whiteout", b"");
     let root = RootDir::open(&sandbox.root()).unwrap();
     prepare_upper(RootDir::open(&sandbox.root()).unwrap(), flavour, &lower).unwrap();
     assert_eq!(paths(&diff_upper(&root, flavour, &lower).unwrap()), ["-f"]);
@@ -117,22 +116,10 @@ fn a_whiteout_may_be_a_marked_file() {
 #[test]
 fn marks_of_features_we_never_ask_for_are_errors() {
     for &flavour in flavours() {
-        for mark in ["redirect", "metacopy"] {
+        for kind in ["redirect", "metacopy"] {
             let sandbox = Sandbox::new();
             fs::create_dir(sandbox.root().join("d")).unwrap();
-            let scope = if flavour == Flavour::Root {
-                "trusted"
-            } else {
-                "user"
-            };
-            let name = format!("{scope}.overlay.{mark}");
-            rustix::fs::lsetxattr(
-                sandbox.root().join("d"),
-                name,
-                b"/etc",
-                rustix::fs::XattrFlags::empty(),
-            )
-            .unwrap();
+            mark(&sandbox.root().join("d"), flavour, kind, b"/etc");
             let root = RootDir::open(&sandbox.root()).unwrap();
             let error = diff_upper(&root, flavour, &NoLower).unwrap_err();
             let crate::Error::Tree(TreeError::OverlayMark {
@@ -142,7 +129,7 @@ fn marks_of_features_we_never_ask_for_are_errors() {
             else {
                 panic!("{error}");
             };
-            assert_eq!((at, found), (path("d"), mark));
+            assert_eq!((at, found), (path("d"), kind));
         }
     }
 }
