@@ -143,7 +143,12 @@ pub fn resolve(spec: &UserSpec, passwd: &[u8], group: &[u8]) -> Result<ResolvedU
             uid: line.uid,
             gid: line.gid,
             groups: Vec::new(),
-            home: line.home.into(),
+            // Of two names for one number the first counts here, whichever was asked for: runc
+            // knows no names.
+            home: passwd_lines(passwd)
+                .find(|first| first.uid == line.uid)
+                .map_or(line.home, |first| first.home)
+                .into(),
         },
         // Whom the image does not know lives at the top of it, root too.
         (None, Some(uid)) => ResolvedUser {
@@ -238,12 +243,13 @@ mod tests {
         web:x:33:33:web:/var/www:/bin/false\r\n\
         1000:x:7:8::/odd:\n\
         thousand:x:1000:1001::/home/thousand:\n\
-        nohome:x:12:12:::\n\xff\xfe:x:1:1::/:\n";
+        nohome:x:12:12:::\n\
+        toor:x:0:50:::\n\xff\xfe:x:1:1::/:\n";
     const GROUP: &[u8] = b"root:x:0:\nadm:x:4:web,thousand\nstaff:x:50:thousand\nweb:x:33:\n";
 
     #[test]
     fn specs_resolve_as_docker_resolves_them() {
-        let rows: [(&str, u32, u32, &[u32], &str); 10] = [
+        let rows: [(&str, u32, u32, &[u32], &str); 11] = [
             ("", 0, 0, &[], "/root"),
             ("root", 0, 0, &[], "/root"),
             ("0", 0, 0, &[], "/root"),
@@ -255,6 +261,7 @@ mod tests {
             ("1000", 1000, 1001, &[4, 50], "/home/thousand"),
             ("4242", 4242, 0, &[], "/"),
             ("nohome", 12, 12, &[], ""),
+            ("toor", 0, 50, &[], "/root"),
         ];
         for (spec, uid, gid, groups, home) in rows {
             let user = resolve(&spec.parse().unwrap(), PASSWD, GROUP).unwrap();
