@@ -5,6 +5,7 @@
 
 use wythe_layers::spec::{ChainId, DiffId};
 
+use super::mounts;
 use super::session::Session;
 use super::stage::StageResult;
 use crate::cache::{CacheKey, KeyBuilder};
@@ -136,12 +137,22 @@ fn push_chown(key: &mut KeyBuilder, chown: Option<&Chown>) {
     }
 }
 
+/// How a key speaks of files of other stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// By the names of the stage's layers: known without opening them.
+    Name,
+    /// By what is read of them, where that is a part.
+    Content,
+}
+
 /// `RUN`. `None` when a context that it mounts cannot be hashed cheaply enough.
 pub(super) fn run(
     session: &Session<'_>,
     step: &RunStep,
     parent: &[DiffId],
     stages: &[Option<StageResult>],
+    by: By,
 ) -> Result<Option<CacheKey>> {
     let mut key = begin(session, "run", Some(parent));
     key.push("platform", session.request.platform.to_string());
@@ -175,7 +186,7 @@ pub(super) fn run(
         key.push("host", format!("{name} {address}"));
     }
     for mount in &step.mounts {
-        if !push_mount(session, mount, stages, &mut key)? {
+        if !push_mount(session, mount, stages, by, &mut key)? {
             return Ok(None);
         }
     }
@@ -187,6 +198,7 @@ fn push_mount(
     session: &Session<'_>,
     mount: &StepMount,
     stages: &[Option<StageResult>],
+    by: By,
     key: &mut KeyBuilder,
 ) -> Result<bool> {
     match mount {
@@ -198,16 +210,26 @@ fn push_mount(
         } => {
             key.push("bind", format!("{target} writable {writable}"));
             key.push("source", source.as_str());
-            match from {
-                FileSource::Stage(_) => key.push("from", origin(from, stages)),
-                FileSource::Context | FileSource::Named(_) => {
-                    let place = Place::Context(session.context(from)?);
-                    let step = CopyStep::as_it_is(from.clone(), source);
-                    let mut sources = copy::gather(&step, &place)?;
-                    let (jobs, limit) = (session.jobs(), session.hash_limit());
-                    return copy::inputs(&mut sources, key, jobs, limit);
+            let (place, source) = match from {
+                FileSource::Stage(stage) => {
+                    let part = match by {
+                        By::Content => part_of_stage(session, *stage, stages, source)?,
+                        By::Name => None,
+                    };
+                    let Some(part) = part else {
+                        key.push("from", origin(from, stages));
+                        return Ok(true);
+                    };
+                    part
                 }
-            }
+                FileSource::Context | FileSource::Named(_) => {
+                    (Place::Context(session.context(from)?), source.clone())
+                }
+            };
+            let step = CopyStep::as_it_is(from.clone(), &source);
+            let mut sources = copy::gather(&step, &place)?;
+            let (jobs, limit) = (session.jobs(), session.hash_limit());
+            return copy::inputs(&mut sources, key, jobs, limit);
         }
         StepMount::Cache(mount) => {
             let CacheMount {
@@ -254,6 +276,20 @@ fn push_mount(
         }
     }
     Ok(true)
+}
+
+/// Where to read what a mount shows of a stage; `None` for all of it, and for a path that would be
+/// read as a pattern.
+fn part_of_stage(
+    session: &Session<'_>,
+    stage: usize,
+    stages: &[Option<StageResult>],
+    source: &str,
+) -> Result<Option<(Place, String)>> {
+    let (stack, path) = mounts::stage_source(session, stage, stages, source)?;
+    let text = std::str::from_utf8(path.as_bytes()).ok();
+    let plain = text.filter(|text| !text.is_empty() && !text.contains(['*', '?', '[', '\\']));
+    Ok(plain.map(|text| (Place::Layers(stack, String::new()), text.to_owned())))
 }
 
 /// Names what a mount shows: a stage by its layers, a context by its name.

@@ -8,7 +8,7 @@ use wythe_layers::snapshot::Snapshot;
 use wythe_layers::tree::EntryPath;
 
 use super::session::Session;
-use super::stage::{Worker, write_layer};
+use super::stage::{StageResult, Worker, write_layer};
 use super::{cache_mount, materials};
 use crate::copy::{self, Place, Settings};
 use crate::path::clean_in_root;
@@ -98,22 +98,7 @@ fn bind(
 ) -> Result<()> {
     let session = worker.session;
     let (stack, subpath) = match from {
-        FileSource::Stage(stage) => {
-            let layers = worker.stages.get(*stage).and_then(Option::as_ref);
-            let layers = layers.map_or(&[][..], |stage| &stage.layers);
-            let stack = materials::stack(session, *stage, layers)?;
-            let path = clean(source)?;
-            let path = stack.resolve(&path, true)?;
-            let found = path.is_root() || stack.lookup(&path)?.is_some();
-            if !found {
-                return Err(Error::SourceMissing {
-                    path: source.to_owned(),
-                    place: "the mount's source".to_owned(),
-                    hint: None,
-                });
-            }
-            (stack, path)
-        }
+        FileSource::Stage(stage) => stage_source(session, *stage, worker.stages, source)?,
         FileSource::Context | FileSource::Named(_) => context_layer(session, from, source)?,
     };
     let snapshotter = session.snapshotter()?;
@@ -132,6 +117,27 @@ fn bind(
     });
     prepared.held.push(Held::Snapshot(snapshot));
     Ok(())
+}
+
+/// What a mount shows of a stage: its files, and where in them, after links.
+pub(super) fn stage_source(
+    session: &Session<'_>,
+    position: usize,
+    stages: &[Option<StageResult>],
+    source: &str,
+) -> Result<(Arc<LayerStack>, EntryPath)> {
+    let stage = stages.get(position).and_then(Option::as_ref);
+    let layers = stage.map_or(&[][..], |stage| &stage.layers);
+    let stack = materials::stack(session, position, layers)?;
+    let path = stack.resolve(&clean(source)?, true)?;
+    if !path.is_root() && stack.lookup(&path)?.is_none() {
+        return Err(Error::SourceMissing {
+            path: source.to_owned(),
+            place: "the mount's source".to_owned(),
+            hint: None,
+        });
+    }
+    Ok((stack, path))
 }
 
 /// The files as a layer: what the ignore file hides stays hidden, and what changes during the

@@ -7,6 +7,7 @@ use wythe_layers::layer::{LayerRecord, LayerWriter, Purpose};
 use wythe_layers::progress::{Event, Outcome};
 use wythe_layers::spec::{DiffId, Digest};
 
+use super::keys::By;
 use super::remote_file::{Got, Known};
 use super::session::{Mode, Session, reads_disk};
 use super::{keys, materials, remote_file, run};
@@ -15,7 +16,8 @@ use crate::copy::{self, Place, Settings, Source, owner};
 use crate::parse::Diagnostic;
 use crate::path::clean_in_root;
 use crate::plan::{
-    Action, Base, Chown, CopySource, CopyStep, FileSource, PlannedStage, Step, WorkdirStep,
+    Action, Base, Chown, CopySource, CopyStep, FileSource, PlannedStage, RunStep, Step, StepMount,
+    WorkdirStep,
 };
 use crate::view::{Content, New, NewDirectory, Owner, View};
 use crate::{Error, Result, StepOutcome};
@@ -170,13 +172,7 @@ impl Worker<'_> {
                 let key = keys::workdir(self.session, step, self.layers);
                 self.cached_or(began, key, |worker| worker.workdir(step))
             }
-            Action::Run(step) => {
-                let key = keys::run(self.session, step, self.layers, self.stages)?;
-                let Some(key) = key else {
-                    return Ok(None);
-                };
-                self.cached_or(began, key, |worker| run::run(worker, step))
-            }
+            Action::Run(step) => self.run(began, step),
             Action::Copy(step) => self.copy(began, step),
         }
     }
@@ -219,6 +215,41 @@ impl Worker<'_> {
         let result = work(self)?;
         self.session.index.put(&key, &result)?;
         Ok(Some(done(began, &key, result, StepOutcome::Done)))
+    }
+
+    fn run(&mut self, began: Instant, step: &RunStep) -> Result<Option<StepDone>> {
+        let key = |by| keys::run(self.session, step, self.layers, self.stages, by);
+        let Some(by_name) = key(By::Name)? else {
+            return Ok(None);
+        };
+        if !step.mounts.iter().any(StepMount::shows_part_of_stage) {
+            return self.cached_or(began, by_name, |worker| run::run(worker, step));
+        }
+        if let Some(result) = self.cached(&by_name)? {
+            return Ok(Some(done(began, &by_name, result, StepOutcome::Cached)));
+        }
+        if self.session.mode == Mode::Probe {
+            return Ok(None);
+        }
+        // The stage was built anew; what is mounted of it may be what it was.
+        let Some(by_content) = key(By::Content)? else {
+            return Ok(None);
+        };
+        let done = self.cached_or(began, by_content, |worker| run::run(worker, step))?;
+        self.remember_as(&by_name, done.as_ref())?;
+        Ok(done)
+    }
+
+    /// Records a result under another key too.
+    fn remember_as(&self, key: &CacheKey, done: Option<&StepDone>) -> Result<()> {
+        let Some(done) = done else {
+            return Ok(());
+        };
+        let result = match &done.layer {
+            Some(layer) => CachedResult::Layer(layer.clone()),
+            None => CachedResult::Empty,
+        };
+        self.session.index.put(key, &result)
     }
 
     fn copy(&mut self, began: Instant, step: &CopyStep) -> Result<Option<StepDone>> {
@@ -267,12 +298,8 @@ impl Worker<'_> {
             }
         }
         let done = self.cached_or(began, key, |worker| worker.write_copy(step, sources))?;
-        if let (Some(by_name), Some(done)) = (by_name, &done) {
-            let result = match &done.layer {
-                Some(layer) => CachedResult::Layer(layer.clone()),
-                None => CachedResult::Empty,
-            };
-            session.index.put(&by_name, &result)?;
+        if let Some(by_name) = by_name {
+            self.remember_as(&by_name, done.as_ref())?;
         }
         Ok(done)
     }

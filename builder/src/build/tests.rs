@@ -196,6 +196,25 @@ fn a_step_that_gives_the_same_files_again_leaves_later_steps_cached() {
 }
 
 #[test]
+fn of_a_stage_that_is_mounted_only_what_is_shown_counts() {
+    let bench = Bench::new();
+    bench.write("seen", "1").write("other", "1");
+    let dockerfile = "FROM scratch AS from\nCOPY seen /d/\nCOPY other /\nFROM scratch\nRUN --mount=from=from,source=/d,target=/m mounted /m /out\nRUN write /z z\n";
+    bench.build(dockerfile);
+    bench.executor.commands();
+    bench.write("other", "2");
+    // The second time its layers' names are known too.
+    for _ in 0..2 {
+        let result = bench.build(dockerfile);
+        assert_eq!(bench.executor.commands(), Vec::<String>::new());
+        assert_eq!(result.steps.last().unwrap().outcome, StepOutcome::Cached);
+    }
+    bench.write("seen", "2");
+    bench.build(dockerfile);
+    assert_eq!(bench.executor.commands(), ["mounted /m /out"]);
+}
+
+#[test]
 fn stages_that_nobody_needs_do_not_run() {
     let bench = Bench::new();
     let dockerfile = "FROM scratch AS a\nRUN write /a a\nFROM scratch AS unused\nRUN fail 1\nFROM a AS b\nRUN write /b b\nFROM scratch\nCOPY --from=b / /\nCOPY --from=0 /a /again\n";

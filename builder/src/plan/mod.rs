@@ -157,6 +157,16 @@ pub(crate) enum StepMount {
     Ssh(SshMount),
 }
 
+impl StepMount {
+    /// Whether this shows a part of another stage's files, and not all of them.
+    pub(crate) fn shows_part_of_stage(&self) -> bool {
+        let Self::Bind { from, source, .. } = self else {
+            return false;
+        };
+        matches!(from, FileSource::Stage(_)) && !source.trim_matches('/').is_empty()
+    }
+}
+
 /// `--mount=type=cache`.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheMount {
