@@ -298,6 +298,15 @@ fn outline(
     };
     check_plan(dockerfile, request)?;
     let store = checks::store(settings);
+    // What could not be built has no outline.
+    let checked = checks::check(request, store.as_ref(), Stages::OfTarget)?;
+    if let Ok(Some(diagnostic)) = checked.map(|checked| checked.result.error) {
+        return Err(Error::from(ParseError {
+            source: dockerfile.source.clone(),
+            diagnostics: vec![diagnostic],
+        })
+        .into());
+    }
     let images = checks::Images::new(request, store.as_ref());
     let outline = lint::outline(&lint::OutlineInput {
         dockerfile,

@@ -165,6 +165,12 @@ fn a_check_refuses_what_no_stage_could_be_built_of() {
         let said = format!("{stdout}{stderr}");
         assert!(said.contains("circular dependency detected"), "{said}");
     }
+    // In a stage that nobody asks about such a mistake does no harm.
+    sandbox.context("FROM scratch AS a\nSTOPSIGNAL 0\nFROM scratch AS b\nEXPOSE 1\n");
+    let call = "--call=outline";
+    let (_, error) = sandbox.fails(["build", call, "--target=a", "context"]);
+    assert!(error.contains("invalid signal: 0"), "{error}");
+    sandbox.ok(["build", call, "context"]);
 }
 
 #[test]
