@@ -146,7 +146,8 @@ impl<'a> Images<'a> {
     }
 
     fn find(&self, name: &str, platform: &Platform) -> Option<lint::BaseImage> {
-        let reference: Reference = match self.request.named_context(name) {
+        let named = self.request.named_context(name);
+        let reference: Reference = match named {
             None => name.parse().ok()?,
             Some((_, NamedContext::Image(reference))) => reference.clone(),
             // Files in the image's place say nothing about variables.
@@ -162,7 +163,10 @@ impl<'a> Images<'a> {
                 .as_ref()
                 .is_some_and(|shell| !shell.is_empty()),
             on_build: config.config.on_build.clone(),
-            platforms: Some((config.platform(), platform.clone())),
+            // Who puts an image in another's place has chosen it.
+            platforms: named
+                .is_none()
+                .then(|| (config.platform(), platform.clone())),
         })
     }
 }

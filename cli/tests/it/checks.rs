@@ -153,6 +153,10 @@ fn a_check_knows_the_variables_of_base_images_in_the_store_and_fetches_none() {
     let args = ["build", "--check", "--build-context", named, "context"];
     let (code, stdout, _) = outcome(&mut sandbox.wythe(args));
     assert!(code == Some(1) && stdout.contains("'$B'"), "{stdout}");
+    // Of another platform it is chosen, not met with.
+    let args = [&args[..], &["--platform=linux/s390x"]].concat();
+    let (_, stdout, _) = outcome(&mut sandbox.wythe(args));
+    assert!(!stdout.contains("Platform"), "{stdout}");
 }
 
 #[test]
