@@ -28,6 +28,12 @@ pub trait Executor: Send + Sync {
         output: &dyn OutputSink,
         cancel: &Cancel,
     ) -> Result<Exit, BoxError>;
+
+    /// A process with this network is very likely to be run soon: what takes its time to get ready
+    /// may begin. Must not block. Does nothing by default.
+    fn expect(&self, network: Network) {
+        let _ = network;
+    }
 }
 
 /// A process to run.

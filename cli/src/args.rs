@@ -168,12 +168,28 @@ pub(crate) enum PullPolicy {
     Never,
 }
 
-/// Which network a process gets.
+/// Which network the steps of a build get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum NetworkArg {
-    /// Its own, with the loopback device only
-    #[value(alias = "private", alias = "bridge")]
+pub(crate) enum BuildNetworkArg {
+    /// As private, or the host's where pasta cannot serve
+    #[value(alias = "bridge")]
     Default,
+    /// Their own, which reaches the outside through pasta
+    Private,
+    /// Their own, with the loopback device only
+    None,
+    /// The host's
+    Host,
+}
+
+/// Which network a container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RunNetworkArg {
+    /// Its own, with the loopback device only
+    #[value(alias = "bridge")]
+    Default,
+    /// Its own, which reaches the outside through pasta
+    Private,
     /// Its own, with the loopback device only
     None,
     /// The host's
@@ -236,8 +252,13 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) pull: bool,
     /// Network of RUN steps
-    #[arg(long, value_name = "MODE", default_value = "default")]
-    pub(crate) network: NetworkArg,
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "default",
+        env = "WYTHE_BUILD_NETWORK"
+    )]
+    pub(crate) network: BuildNetworkArg,
     /// A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=NAME]`
     #[arg(long = "secret", value_name = "SPEC")]
     pub(crate) secrets: Vec<String>,
@@ -396,7 +417,7 @@ pub(crate) struct RunArgs {
     pub(crate) init: bool,
     /// Network
     #[arg(long, alias = "net", value_name = "MODE", default_value = "default")]
-    pub(crate) network: NetworkArg,
+    pub(crate) network: RunNetworkArg,
     /// Host name
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,

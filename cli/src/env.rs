@@ -11,6 +11,10 @@ use std::path::PathBuf;
 pub(crate) const REGISTER: &[(&str, &str)] = &[
     ("WYTHE_ROOT", "directory of the store, as `--root`"),
     (
+        "WYTHE_BUILD_NETWORK",
+        "network of RUN steps, as `build --network`",
+    ),
+    (
         "WYTHE_LOG",
         "what to log on standard error, as `tracing` directives; overrides `--debug`",
     ),

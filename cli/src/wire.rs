@@ -5,6 +5,7 @@ mod agent;
 mod garbage;
 mod git;
 mod machine;
+mod networks;
 mod processes;
 mod registries;
 mod remote;
@@ -15,5 +16,6 @@ pub(crate) use machine::{
     Interruption, can_mount, cancel_on_signals, child_hooks, enter_user_namespace, flavour,
     is_real_root, require_user_namespace,
 };
-pub(crate) use processes::{Processes, etc_files};
+pub(crate) use networks::{Fallback, Given, Networks};
+pub(crate) use processes::Processes;
 pub(crate) use registries::{archive, client, client_as, credentials, place, remote, scratch};

@@ -188,7 +188,7 @@ _wythe() {
                     return 0
                     ;;
                 --network)
-                    COMPREPLY=($(compgen -W "default none host" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "default private none host" -- "${cur}"))
                     return 0
                     ;;
                 --secret)
@@ -664,7 +664,7 @@ _wythe() {
                     return 0
                     ;;
                 --network)
-                    COMPREPLY=($(compgen -W "default none host" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "default private none host" -- "${cur}"))
                     return 0
                     ;;
                 --hostname)

@@ -69,8 +69,9 @@ complete -c wythe -n "__fish_wythe_using_subcommand build" -l platform -d 'Build
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l no-cache-filter -d 'Run the steps of this stage again' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l rewrite-timestamp -d 'Clamp times of files in new layers to SOURCE_DATE_EPOCH, else to 1970; `=false` keeps them' -r -f -a "true\t''
 false\t''"
-complete -c wythe -n "__fish_wythe_using_subcommand build" -l network -d 'Network of RUN steps' -r -f -a "default\t'Its own, with the loopback device only'
-none\t'Its own, with the loopback device only'
+complete -c wythe -n "__fish_wythe_using_subcommand build" -l network -d 'Network of RUN steps' -r -f -a "default\t'As private, or the host\'s where pasta cannot serve'
+private\t'Their own, which reaches the outside through pasta'
+none\t'Their own, with the loopback device only'
 host\t'The host\'s'"
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l secret -d 'A secret for `RUN --mount=type=secret`: `id=ID[,src=FILE|,env=NAME]`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand build" -l ssh -d 'An agent for `RUN --mount=type=ssh`: `default`, `ID=SOCKET[,raw=true]` or `ID=KEY[,KEY…]`' -r
@@ -137,6 +138,7 @@ complete -c wythe -n "__fish_wythe_using_subcommand run" -s v -l volume -d 'Bind
 complete -c wythe -n "__fish_wythe_using_subcommand run" -l mount -d 'Mount a file system: `type=bind,src=…,dst=…[,ro]`, `type=tmpfs,dst=…`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand run" -l tmpfs -d 'A memory file system: `/path[:size=64m,mode=1777]`' -r
 complete -c wythe -n "__fish_wythe_using_subcommand run" -l network -d 'Network' -r -f -a "default\t'Its own, with the loopback device only'
+private\t'Its own, which reaches the outside through pasta'
 none\t'Its own, with the loopback device only'
 host\t'The host\'s'"
 complete -c wythe -n "__fish_wythe_using_subcommand run" -l hostname -d 'Host name' -r

@@ -65,13 +65,15 @@ pub enum Rootfs {
 }
 
 /// Who sees which network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub enum Network {
     /// A network of its own that holds only the loopback device (default).
     #[default]
     None,
     /// The host's.
     Host,
+    /// This network namespace, as a [`Lease`](crate::Lease) gives one.
+    Joined(OwnedFd),
 }
 
 /// What an extra mount shows.
@@ -333,6 +335,11 @@ impl Bundle {
             .collect::<Result<Vec<_>, _>>()?;
         // Stable, so of two mounts on one place the later one is seen.
         mounts.sort_by_key(|mount| mount.target.as_path().components().count());
+        let own_network = !matches!(self.network, Network::Host);
+        let joined_network = match self.network {
+            Network::Joined(namespace) => Some(slot(namespace)),
+            Network::None | Network::Host => None,
+        };
         // Three more for the streams, one for the plan itself.
         if descriptors.len() + 4 > MAX_DESCRIPTORS {
             return Err(BundleError::TooManyMounts(descriptors.len()));
@@ -349,7 +356,8 @@ impl Bundle {
         let plan = Plan {
             root,
             read_only_root: self.read_only,
-            own_network: self.network == Network::None,
+            own_network,
+            joined_network,
             own_pids: true,
             mounts,
             files: plan_files(self.etc),

@@ -49,6 +49,9 @@ pub enum Error {
     /// The user namespace was asked for too late.
     #[error("a user namespace can only be entered before the first thread starts")]
     ThreadsExist,
+    /// A network of a container's own cannot reach the outside here.
+    #[error("a network of its own cannot reach the outside here")]
+    NoOutside(#[source] crate::network::NoOutside),
     /// A user or group name is not in the image.
     #[error(transparent)]
     User(#[from] crate::passwd::UserError),
@@ -81,6 +84,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoUserNamespaces(reason) => reason.hint().map(str::to_owned),
+            Self::NoOutside(reason) => reason.hint().map(str::to_owned),
             Self::Launch { failure, .. } => failure.hint(),
             _ => None,
         }

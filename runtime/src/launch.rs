@@ -160,7 +160,7 @@ fn start(plan: &Plan, descriptors: &[OwnedFd]) -> Result<Container> {
     };
     let (ours, theirs) = Channel::pair().map_err(Error::io("create", "socket pair"))?;
     let channel = Channel::new(ours);
-    let mut monitor = spawn_monitor(theirs)?;
+    let mut monitor = spawn_self(MONITOR_NAME, theirs)?;
     match start_program(&channel, plan, descriptors) {
         Ok(Started {
             program,
@@ -248,15 +248,15 @@ fn start_program(
     }
 }
 
-/// Starts our own binary afresh, with the socket as its standard input. Descriptors are not
-/// inherited but sent through the socket: other threads may be spawning at the same moment, and
+/// Starts our own binary afresh under `name`, which says what it is to be, with the socket as its
+/// standard input. Descriptors are not inherited but sent through the socket: other threads may be spawning at the same moment, and
 /// none of ours may leak into their children.
-fn spawn_monitor(socket: OwnedFd) -> Result<Child> {
+pub(crate) fn spawn_self(name: &str, socket: OwnedFd) -> Result<Child> {
     let binary = protected_self().map_err(Error::io("open", "/proc/self/exe"))?;
     // Resolved in the spawned child, whose descriptor table is a copy of ours until execve.
     let path = format!("/proc/self/fd/{}", binary.as_raw_fd());
     Command::new(&path)
-        .arg0(MONITOR_NAME)
+        .arg0(name)
         .env_clear()
         .stdin(ProcessStdio::from(socket))
         .stdout(ProcessStdio::null())

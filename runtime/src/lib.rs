@@ -20,7 +20,8 @@
 //!
 //! # What a container is
 //! Mount, IPC, UTS, cgroup and process ID namespaces of its own, and a network namespace with
-//! nothing but loopback unless the host's is asked for. There is no user namespace of the
+//! nothing but loopback, unless the host's is asked for or one of [`Outside`], which reach the
+//! outside through pasta. There is no user namespace of the
 //! container's own: root runs containers as Docker does by default, and anyone else is in the user
 //! namespace that [`userns::enter`] made.
 //!
@@ -61,6 +62,7 @@ pub use id_maps::{IdMap, IdRange};
 pub use init::init_hook;
 pub use launch::{Container, Degradation, ExitStatus, launch};
 pub use machine::Machine;
+pub use network::{Lease, NoOutside, Outside, is_offline};
 pub use passwd::UserSpec;
 pub use plan::Plan;
 pub use rlimit::Rlimit;

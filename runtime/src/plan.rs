@@ -23,8 +23,10 @@ pub struct Plan {
     pub read_only_root: bool,
     /// The name of the host inside; `None` keeps the machine's.
     pub hostname: Option<String>,
-    /// A network namespace of its own, with loopback.
+    /// A network that is not the host's: a new namespace with loopback, unless one is joined.
     pub own_network: bool,
+    /// The network namespace that is joined.
+    pub joined_network: Option<Slot>,
     /// A process ID namespace of its own. The launcher turns it off, and says so, where the
     /// machine allows no fresh /proc.
     pub own_pids: bool,

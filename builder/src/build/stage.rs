@@ -20,7 +20,7 @@ use crate::plan::{
     WorkdirStep,
 };
 use crate::view::{Content, New, NewDirectory, Owner, View};
-use crate::{Error, Result, StepOutcome};
+use crate::{Error, Network, Result, StepOutcome};
 
 /// What a stage came to.
 #[derive(Debug, Clone)]
@@ -211,6 +211,7 @@ impl Worker<'_> {
         if let Some(result) = self.cached(&key)? {
             return Ok(Some(done(began, &key, result, StepOutcome::Cached)));
         }
+        self.expect_processes();
         self.started();
         let result = work(self)?;
         self.session.index.put(&key, &result)?;
@@ -250,6 +251,19 @@ impl Worker<'_> {
             None => CachedResult::Empty,
         };
         self.session.index.put(key, &result)
+    }
+
+    /// After a miss nothing that follows in the stage is likely to be cached, so its processes
+    /// are told of while the files below it are still being fetched.
+    fn expect_processes(&self) {
+        let Some(executor) = &self.session.builder.executor else {
+            return;
+        };
+        let mut ahead = self.stage.steps.iter().skip(self.number);
+        let default = Network::Default;
+        if ahead.any(|step| matches!(&step.action, Action::Run(run) if run.network == default)) {
+            executor.expect(default);
+        }
     }
 
     fn copy(&mut self, began: Instant, step: &CopyStep) -> Result<Option<StepDone>> {

@@ -19,7 +19,7 @@ use super::context::{Access, Found, Place};
 use super::named_context::{self, NamedSource};
 use super::output::{Kind, Output};
 use super::{check, export, lint, request, whole_file};
-use crate::args::{BuildArgs, NetworkArg, Progress};
+use crate::args::{BuildArgs, BuildNetworkArg, Progress};
 use crate::render;
 use crate::settings::Settings;
 use crate::wire::{self, Interruption};
@@ -166,7 +166,7 @@ fn build(
     let result = Builder::new(store.clone())
         .with_images(Arc::new(wire::client(settings, &store)?))
         .with_executor(Arc::new(wire::Processes::new(
-            args.network == NetworkArg::Host,
+            networks(settings, args),
             &rung,
             wire::scratch(settings),
         )))
@@ -181,6 +181,15 @@ fn build(
         }
         (result, _) => Ok(ControlFlow::Continue((store, result?))),
     }
+}
+
+/// What a step's default network is.
+fn networks(settings: &Settings, args: &BuildArgs) -> wire::Networks {
+    let fallback = match args.network {
+        BuildNetworkArg::Private => wire::Fallback::Never,
+        _ => wire::Fallback::Host,
+    };
+    wire::Networks::new(settings.env.path("PATH"), fallback)
 }
 
 /// The Dockerfile and the context.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use wythe_builder::{Agent, BuildRequest, CachePolicy, InputFile, Network, PullPolicy, Secret};
 
 use super::output::Output;
-use crate::args::{BuildArgs, NetworkArg};
+use crate::args::{BuildArgs, BuildNetworkArg};
 use crate::settings::{Settings, default_jobs};
 use crate::wire::agent;
 
@@ -49,9 +49,10 @@ pub(super) fn fill(
         PullPolicy::Missing
     };
     request.network = match args.network {
-        NetworkArg::Default => Network::Default,
-        NetworkArg::None => Network::None,
-        NetworkArg::Host => Network::Host,
+        // Which of the two decides nothing about a step's result.
+        BuildNetworkArg::Default | BuildNetworkArg::Private => Network::Default,
+        BuildNetworkArg::None => Network::None,
+        BuildNetworkArg::Host => Network::Host,
     };
     super::sandbox::fill(&mut request, args)?;
     request.jobs = args.jobs.unwrap_or_else(default_jobs).max(1);

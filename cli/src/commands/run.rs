@@ -12,18 +12,16 @@ use wythe_layers::snapshot::{self, Root};
 use wythe_layers::spec::{ContainerConfig, Platform};
 use wythe_layers::store::Store;
 use wythe_runtime::{
-    Bundle, CapabilityMask, Input, MountSource, MountSpec, Network, Relay, Rootfs, Seccomp, Stream,
-    launch,
+    Bundle, CapabilityMask, Input, MountSource, MountSpec, Relay, Rootfs, Seccomp, Stream, launch,
 };
 
 use super::pull;
-use crate::args::{NetworkArg, Progress, PullPolicy, RunArgs};
+use crate::args::{Progress, PullPolicy, RunArgs, RunNetworkArg};
 use crate::render;
 use crate::settings::{NoSuchImage, Settings, default_jobs};
-use crate::wire;
+use crate::wire::{self, Given};
 
 pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let host_network = args.network == NetworkArg::Host;
     wire::require_user_namespace()?;
     let store = settings.store()?;
     let image = image(settings, &store, args)?;
@@ -43,12 +41,15 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
     };
     let mut bundle = Bundle::new(rootfs, program);
     fill(settings, &mut bundle, args, config)?;
-    bundle.network = if host_network {
-        Network::Host
-    } else {
-        Network::None
+    let given = match args.network {
+        RunNetworkArg::Host => Given::Host,
+        RunNetworkArg::Default | RunNetworkArg::None => Given::Loopback,
+        RunNetworkArg::Private => {
+            let networks = wire::Networks::new(settings.env.path("PATH"), wire::Fallback::Never);
+            networks.take()?
+        }
     };
-    bundle.etc = wire::etc_files(bundle.network, bundle.hostname.as_deref(), &[]);
+    given.fill(&mut bundle, &[])?;
     let bundle = bundle.validate()?;
 
     let relay = Relay::install()?;
@@ -62,6 +63,7 @@ pub(crate) fn run(settings: &Settings, args: &RunArgs) -> anyhow::Result<ExitCod
         Input::Detached
     };
     let status = relay.wait(container, input)?;
+    drop(given);
     drop(snapshot);
     Ok(ExitCode::from(status.code()))
 }
@@ -173,7 +175,7 @@ fn fill(
     bundle.init = args.init;
     bundle.hostname = match (&args.hostname, args.network) {
         (Some(name), _) => Some(name.clone()),
-        (None, NetworkArg::Host) => None,
+        (None, RunNetworkArg::Host) => None,
         (None, _) => Some(format!("wythe-{}", std::process::id())),
     };
     let env = &mut bundle.process.env;

@@ -137,10 +137,11 @@ impl Hint for Error {
                 last_lines,
                 network: Network::Default,
                 ..
-            } if last_lines.iter().any(|line| tells_of_no_network(line)) => Some(
-                "a step has a loopback network only; build with --network host to let it out"
-                    .into(),
-            ),
+            } if wythe_runtime::is_offline()
+                && last_lines.iter().any(|line| tells_of_no_network(line)) =>
+            {
+                Some("this machine has no route to anywhere, and neither has a step".into())
+            }
             _ => None,
         }
     }

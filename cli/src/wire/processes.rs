@@ -15,23 +15,19 @@ use wythe_builder::{
 use wythe_layers::snapshot::Root;
 use wythe_layers::tree::EntryPath;
 use wythe_runtime::userns::{NoUserNamespace, Rung};
-use wythe_runtime::{
-    Bundle, CwdOwner, Degradation, EtcFiles, MountSpec, Network, Rootfs, Stream, launch,
-};
+use wythe_runtime::{Bundle, CwdOwner, Degradation, MountSpec, Rootfs, Stream, launch};
 
 use super::agent::Forwarder;
+use super::networks::{Given, Networks};
 
 /// How often a running step looks whether it is to stop.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Largest file of the host's /etc that is shown to containers, in bytes.
-const MAX_ETC_BYTES: u64 = 1 << 20;
-
 /// Runs the processes of `RUN`.
 #[derive(Debug)]
 pub(crate) struct Processes {
-    /// Whether `Network::Default` is the host's.
-    default_is_host: bool,
+    /// What `Network::Default` is.
+    networks: Networks,
     /// Why nothing can be isolated here, where that is so.
     obstacle: Option<NoUserNamespace>,
     /// What was said already not to be as it should; it is so for every step of a kind.
@@ -41,13 +37,13 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    pub(crate) fn new(default_is_host: bool, rung: &Rung, scratch: PathBuf) -> Self {
+    pub(crate) fn new(networks: Networks, rung: &Rung, scratch: PathBuf) -> Self {
         let obstacle = match rung {
             Rung::NoNamespaces { reason } => Some(*reason),
             _ => None,
         };
         Self {
-            default_is_host,
+            networks,
             obstacle,
             scratch,
             warned: Mutex::default(),
@@ -58,6 +54,7 @@ impl Processes {
         &self,
         root: &Root,
         process: &Process,
+        given: &Given,
         forwarders: &mut Vec<Forwarder>,
     ) -> Result<Bundle, BoxError> {
         let mut bundle = Bundle::new(rootfs(root)?, &process.args);
@@ -74,11 +71,6 @@ impl Processes {
         if process.security == Security::Insecure {
             bundle.make_privileged();
         }
-        bundle.network = match process.network {
-            wythe_builder::Network::Host => Network::Host,
-            wythe_builder::Network::Default if self.default_is_host => Network::Host,
-            _ => Network::None,
-        };
         // The same name on every machine: what a step writes must not depend on where it ran.
         bundle.hostname = Some(
             process
@@ -86,11 +78,7 @@ impl Processes {
                 .clone()
                 .unwrap_or_else(|| "wythe".to_owned()),
         );
-        bundle.etc = etc_files(
-            bundle.network,
-            bundle.hostname.as_deref(),
-            &process.extra_hosts,
-        );
+        given.fill(&mut bundle, &process.extra_hosts)?;
         // What a step writes there belongs to the image, as with BuildKit.
         bundle.etc.hostname = None;
         for wanted in &process.mounts {
@@ -121,6 +109,12 @@ impl Processes {
 }
 
 impl Executor for Processes {
+    fn expect(&self, network: wythe_builder::Network) {
+        if self.obstacle.is_none() && network == wythe_builder::Network::Default {
+            self.networks.prepare();
+        }
+    }
+
     fn run(
         &self,
         root: &Root,
@@ -133,7 +127,15 @@ impl Executor for Processes {
         }
         // Ended, and their sockets removed, when the process has ended.
         let mut forwarders = Vec::new();
-        let bundle = self.bundle(root, process, &mut forwarders)?;
+        let mut given = match process.network {
+            wythe_builder::Network::Host => Given::Host,
+            wythe_builder::Network::None => Given::Loopback,
+            wythe_builder::Network::Default => self.networks.take()?,
+        };
+        if process.security == Security::Insecure {
+            given.mark_changed();
+        }
+        let bundle = self.bundle(root, process, &given, &mut forwarders)?;
         let mut container = launch(bundle.validate()?)?;
         drop(container.stdin.take());
         self.warn(container.degradations());
@@ -305,41 +307,4 @@ fn open_subpath(
         "",
         flags | OpenTreeFlags::AT_EMPTY_PATH,
     )?)
-}
-
-/// The files of /etc that a container gets: those of the host where it shares the network, else
-/// just enough to find itself.
-pub(crate) fn etc_files(
-    network: Network,
-    hostname: Option<&str>,
-    extra_hosts: &[(String, String)],
-) -> EtcFiles {
-    let read = |path: &str| {
-        let mut bytes = Vec::new();
-        let mut file = File::open(path).ok()?.take(MAX_ETC_BYTES);
-        file.read_to_end(&mut bytes).ok()?;
-        Some(bytes)
-    };
-    let own = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        .as_bytes()
-        .to_vec();
-    let mut hosts = match network {
-        Network::Host => read("/etc/hosts").unwrap_or(own),
-        Network::None => own,
-    };
-    if let Some(name) = hostname {
-        hosts.extend(format!("127.0.1.1\t{name}\n").bytes());
-    }
-    for (name, address) in extra_hosts {
-        hosts.extend(format!("{address}\t{name}\n").bytes());
-    }
-    let resolv_conf = match network {
-        Network::Host => read("/etc/resolv.conf"),
-        Network::None => Some(Vec::new()),
-    };
-    EtcFiles {
-        hosts: Some(hosts),
-        resolv_conf,
-        hostname: hostname.map(|name| format!("{name}\n").into_bytes()),
-    }
 }

@@ -27,6 +27,7 @@ mod login;
 mod mistakes;
 mod mounts;
 mod named_contexts;
+mod network;
 mod peers;
 mod platforms;
 mod repositories;

@@ -386,25 +386,3 @@ fn a_mount_on_the_root_or_of_a_missing_source_is_refused() {
     }
     succeed(&mut sandbox.wythe(["version"]));
 }
-
-#[test]
-fn a_step_that_misses_the_network_is_told_how_to_get_it() {
-    let fetch = "nc -w 5 192.0.2.1 80";
-    let Some(sandbox) = prepare(&format!("RUN {fetch}\n")) else {
-        return;
-    };
-    let (_, log) = sandbox.fails(["build", "context"]);
-    assert!(
-        log.contains("hint: a step has a loopback network only"),
-        "{log}"
-    );
-    // Whoever asked for no network is told nothing.
-    let dockerfile = std::fs::read_to_string(sandbox.path("context/Dockerfile")).unwrap();
-    let asked = dockerfile.replace("RUN nc", "RUN --network=none nc");
-    sandbox.file("context/Dockerfile", asked);
-    let (_, log) = sandbox.fails(["build", "context"]);
-    assert!(
-        log.contains("unreachable") && !log.contains("hint:"),
-        "{log}"
-    );
-}

@@ -42,6 +42,7 @@ fn as_user(sandbox: &Sandbox, uid: u32, text: &str) -> Command {
         .env("HOME", &home)
         .env("etc", sandbox.path("etc"))
         .env("uid", uid.to_string())
+        .env("WYTHE_BUILD_NETWORK", "none")
         .env("SOURCE_DATE_EPOCH", "1700000000");
     let wythe = sandbox.path("wythe");
     let text = format!(

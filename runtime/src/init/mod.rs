@@ -15,6 +15,9 @@ mod root;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::launch::MONITOR_NAME;
+use crate::network;
+
+pub(crate) use process::die_with_parent;
 
 /// Must be the first thing that `main` does. In a process that the launcher started it does not
 /// return; in any other it does nothing.
@@ -22,10 +25,11 @@ use crate::launch::MONITOR_NAME;
 /// Nobody gains anything by starting the binary under the launcher's name: such a process has no
 /// more rights than who starts it, and without a plan on its standard input it ends.
 pub fn init_hook() {
-    let is_ours = std::env::args_os()
-        .next()
-        .is_some_and(|name| name.as_bytes() == MONITOR_NAME.as_bytes());
-    if is_ours {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if name.as_bytes() == MONITOR_NAME.as_bytes() {
         std::process::exit(monitor::run());
+    }
+    if name.as_bytes() == network::KEEPER_NAME.as_bytes() {
+        std::process::exit(network::keep());
     }
 }

@@ -68,7 +68,11 @@ struct FirstProcess {
     owns_pids: bool,
 }
 
-fn start(channel: &Channel, plan: Plan, descriptors: Descriptors) -> Result<FirstProcess, Failure> {
+fn start(
+    channel: &Channel,
+    plan: Plan,
+    mut descriptors: Descriptors,
+) -> Result<FirstProcess, Failure> {
     // We share the caller's terminal: what is typed there is for the caller to pass on.
     let _ = SigSet::all().thread_block();
     if let Some(adjust) = plan.process.oom_score_adjust {
@@ -79,6 +83,10 @@ fn start(channel: &Channel, plan: Plan, descriptors: Descriptors) -> Result<Firs
         // Orphans come to us, to be ended with the program.
         let own = rustix::process::getpid();
         rustix::process::set_child_subreaper(Some(own)).at(Stage::Namespaces, "")?;
+    }
+    if let Some(slot) = plan.joined_network {
+        let namespace = descriptors.take(slot)?;
+        nix::sched::setns(namespace, CloneFlags::CLONE_NEWNET).at(Stage::Network, "")?;
     }
     nix::sched::unshare(namespaces(&plan)).at(Stage::Namespaces, "")?;
     let flags = rustix::pipe::PipeFlags::CLOEXEC;
@@ -126,7 +134,8 @@ fn namespaces(plan: &Plan) -> CloneFlags {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    flags.set(CloneFlags::CLONE_NEWNET, plan.own_network);
+    let new_network = plan.own_network && plan.joined_network.is_none();
+    flags.set(CloneFlags::CLONE_NEWNET, new_network);
     flags.set(CloneFlags::CLONE_NEWPID, plan.own_pids);
     flags
 }

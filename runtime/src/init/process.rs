@@ -50,7 +50,7 @@ fn become_program(
     mut descriptors: Descriptors,
     failures: &OwnedFd,
 ) -> Result<Infallible, Failure> {
-    die_with_monitor(failures)?;
+    die_with_parent(failures)?;
     // Modes given below are meant as they are.
     rustix::process::umask(Mode::empty());
     // A session of its own: no terminal of the caller can be reached or typed into.
@@ -58,7 +58,7 @@ fn become_program(
     if let Some(hostname) = &plan.hostname {
         nix::unistd::sethostname(hostname).at(Stage::Hostname, hostname.as_str())?;
     }
-    if plan.own_network {
+    if plan.own_network && plan.joined_network.is_none() {
         network::set_up_own()?;
     }
     let streams = take_streams(plan, &mut descriptors)?;
@@ -83,7 +83,7 @@ fn become_program(
     rlimit::apply(&plan.process.rlimits)?;
     give_up_privileges(plan, &user)?;
     // Changing the user has cleared it.
-    die_with_monitor(failures)?;
+    die_with_parent(failures)?;
 
     let program = Program::new(&plan.process, &user)?;
     sys::reset_signal_actions();
@@ -99,8 +99,9 @@ fn become_program(
     program.execute()
 }
 
-/// Lets the kernel kill us when the monitor dies, also if it has died already.
-fn die_with_monitor(failures: &OwnedFd) -> Result<(), Failure> {
+/// Lets the kernel kill us when the process that forked us dies, also if it has died already:
+/// `failures` is the writing end of a pipe whose reading end only that process holds.
+pub(crate) fn die_with_parent(failures: &OwnedFd) -> Result<(), Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(Stage::Fork, "")?;
     let mut polled = [rustix::event::PollFd::new(
         failures,
