@@ -50,7 +50,7 @@ pub struct Glob {
 
 /// Whether `text` has a wildcard in it, as BuildKit decides it: an escaped one does not count.
 #[must_use]
-pub fn has_wildcard(text: &str) -> bool {
+pub(crate) fn has_wildcard(text: &str) -> bool {
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
         match character {

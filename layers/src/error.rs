@@ -285,17 +285,17 @@ impl Error {
     }
 
     /// This crate's error out of an `io::Error` that wraps one; else the `io::Error` back.
-    pub fn from_stream(error: io::Error) -> std::result::Result<Self, io::Error> {
+    pub(crate) fn from_stream(error: io::Error) -> std::result::Result<Self, io::Error> {
         error.downcast::<Self>()
     }
 
     /// This error as an `io::Error` of a stream, so that it survives `Read` and `Write`.
-    pub fn into_stream(self) -> io::Error {
+    pub(crate) fn into_stream(self) -> io::Error {
         io::Error::other(self)
     }
 
     /// For `map_err`: an error from writing a stream.
-    pub fn write_stream(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn write_stream(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| {
             Self::from_stream(source).unwrap_or_else(|source| Self::Write {
                 what: what.into(),

@@ -390,7 +390,7 @@ impl Error {
     }
 
     /// How long the registry asks to wait before the next try.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
                 *retry_after

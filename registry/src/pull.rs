@@ -98,17 +98,6 @@ impl Client {
         })
     }
 
-    /// The manifest or index that a reference names, verified, whatever its platform.
-    ///
-    /// # Errors
-    /// As [`Self::resolve_image`].
-    pub fn fetch_document(&self, reference: &Reference) -> Result<Document> {
-        self.at_endpoints(reference, |endpoint| {
-            let fetched = self.fetch_manifest(endpoint, which(reference), None)?;
-            Ok(fetched.document)
-        })
-    }
-
     /// A blob as one stream, resumed where the line breaks. The caller verifies.
     ///
     /// # Errors

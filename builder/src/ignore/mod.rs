@@ -133,7 +133,7 @@ impl IgnoreRules {
 
     /// Whether a rule brings something back.
     #[must_use]
-    pub fn has_exceptions(&self) -> bool {
+    pub(crate) fn has_exceptions(&self) -> bool {
         self.rules.iter().any(|rule| rule.exception)
     }
 

@@ -34,7 +34,7 @@ impl Dockerfile {
     }
 
     /// The `ARG` instructions before the first `FROM`.
-    pub fn global_args(&self) -> impl Iterator<Item = &Instruction> {
+    pub(crate) fn global_args(&self) -> impl Iterator<Item = &Instruction> {
         self.instructions
             .iter()
             .take_while(|instruction| !matches!(instruction.kind, InstructionKind::From(_)))
@@ -93,7 +93,7 @@ impl Instruction {
 
     /// The instruction's place without its here-documents.
     #[must_use]
-    pub fn code_span(&self) -> Span {
+    pub(crate) fn code_span(&self) -> Span {
         let end = self
             .heredocs
             .first()
@@ -298,7 +298,7 @@ impl Transfer {
     }
 
     /// The sources whose content stands in the Dockerfile.
-    pub fn inline_files(&self) -> impl Iterator<Item = &InlineFile> {
+    pub(crate) fn inline_files(&self) -> impl Iterator<Item = &InlineFile> {
         self.sources.iter().filter_map(|source| match source {
             TransferSource::Path(_) => None,
             TransferSource::Inline(file) => Some(file),

@@ -133,7 +133,7 @@ impl Diagnostic {
 
     /// Adds `did you mean …?` if there is a near word.
     #[must_use]
-    pub fn did_you_mean(self, near: Option<String>) -> Self {
+    pub(crate) fn did_you_mean(self, near: Option<String>) -> Self {
         match near {
             Some(near) => self.hint(format!("did you mean `{near}`?")),
             None => self,

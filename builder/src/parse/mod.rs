@@ -48,9 +48,9 @@ pub use ports::{PortError, PortSpec};
 pub use scope::{GlobalArg, GlobalScope, PLATFORM_ARGS, PROXY_ARGS};
 pub use script::RunScript;
 pub use span::{Position, SourceText, Span, Spanned, Word};
-pub use stages::{
-    Stage, StageRef, Stages, UnknownTarget, find_stage, find_target, near_stage, reachable,
-    resolve_base, resolve_copy_from, resolve_mount_from,
+pub use stages::{Stage, StageRef, Stages, UnknownTarget, find_target, reachable};
+pub(crate) use stages::{
+    find_stage, near_stage, resolve_base, resolve_copy_from, resolve_mount_from,
 };
 
 /// Parses a whole Dockerfile. `name` is what messages call it.

@@ -111,7 +111,7 @@ impl PortSpec {
     }
 
     /// `port/protocol` for each port, as an image config holds them.
-    pub fn exposed(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn exposed(&self) -> impl Iterator<Item = String> {
         let protocol = self.protocol.to_lowercase();
         (self.first..=self.last).map(move |port| format!("{port}/{protocol}"))
     }

@@ -189,7 +189,7 @@ impl SourceText {
 
     /// The range with the rest of its first and last line, line end included.
     #[must_use]
-    pub fn whole_lines(&self, span: Span) -> Span {
+    pub(crate) fn whole_lines(&self, span: Span) -> Span {
         let (first, last) = self.lines(span);
         let start = |line: usize| self.inner.line_starts.get(line).copied();
         Span::new(

@@ -116,7 +116,7 @@ pub(super) fn split(instructions: &[Instruction]) -> Stages<'_> {
 
 /// The last of `stages` that bears `name`; case does not matter.
 #[must_use]
-pub fn find_stage<'a, 'b>(stages: &'b Stages<'a>, name: &str) -> Option<&'b Stage<'a>> {
+pub(crate) fn find_stage<'a, 'b>(stages: &'b Stages<'a>, name: &str) -> Option<&'b Stage<'a>> {
     let found = stages.last_before(stages.len(), &name.to_ascii_lowercase())?;
     stages.get(found)
 }
@@ -138,7 +138,7 @@ fn not_before(verb: &str, from: &Word, stage: &Stage<'_>) -> Diagnostic {
 /// What the base of stage `index` is, its name being `base` after expansion: the nearest earlier stage
 /// of exactly that name (which is in lower case), else an image. Numbers are no stages here.
 #[must_use]
-pub fn resolve_base(stages: &Stages<'_>, index: usize, base: &str) -> StageRef {
+pub(crate) fn resolve_base(stages: &Stages<'_>, index: usize, base: &str) -> StageRef {
     let found = stages.last_before(index, base);
     found.map_or(StageRef::Image, StageRef::Stage)
 }
@@ -147,7 +147,7 @@ pub fn resolve_base(stages: &Stages<'_>, index: usize, base: &str) -> StageRef {
 ///
 /// # Errors
 /// A stage that comes later, is the same, or does not exist.
-pub fn resolve_copy_from(
+pub(crate) fn resolve_copy_from(
     stages: &Stages<'_>,
     index: usize,
     from: &Word,
@@ -167,7 +167,7 @@ pub fn resolve_copy_from(
 ///
 /// # Errors
 /// A stage that comes later or is the same.
-pub fn resolve_mount_from(
+pub(crate) fn resolve_mount_from(
     stages: &Stages<'_>,
     index: usize,
     from: &Word,
@@ -243,7 +243,7 @@ pub fn find_target(stages: &Stages<'_>, target: Option<&str>) -> Result<usize, U
 
 /// The stage name nearest to a word that turned out to be no image either.
 #[must_use]
-pub fn near_stage(stages: &[Stage<'_>], word: &str) -> Option<String> {
+pub(crate) fn near_stage(stages: &[Stage<'_>], word: &str) -> Option<String> {
     near(word, stages.iter().filter_map(Stage::name))
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::descriptor::null_as_default;
-use super::{ChainId, DiffId, Platform, SpecError};
+use super::{DiffId, Platform, SpecError};
 
 /// An image's config (image-spec `config.md`, and the fields Docker adds).
 ///
@@ -80,11 +80,6 @@ impl ImageConfig {
         platform.os_version.clone_from(&self.os_version);
         platform.os_features.clone_from(&self.os_features);
         platform
-    }
-
-    /// The chain ID of all layers; `None` when there is none.
-    pub fn chain_id(&self) -> Option<ChainId> {
-        ChainId::of(&self.rootfs.diff_ids)
     }
 
     /// Checks what a config must hold to be run or built upon.
@@ -226,14 +221,6 @@ pub struct ContainerConfig {
 }
 
 impl ContainerConfig {
-    /// The value of an environment variable; the last setting counts.
-    pub fn env_var(&self, name: &str) -> Option<&str> {
-        self.env.iter().rev().find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key == name).then_some(value)
-        })
-    }
-
     /// Sets an environment variable in place, or appends it.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");
@@ -309,7 +296,5 @@ mod tests {
         config.set_env("A", "x=y");
         config.set_env("C", "");
         assert_eq!(config.env, ["A=x=y", "B=2", "C="]);
-        assert_eq!(config.env_var("A"), Some("x=y"));
-        assert_eq!(config.env_var("D"), None);
     }
 }

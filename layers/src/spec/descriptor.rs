@@ -46,9 +46,6 @@ impl MediaType {
     /// Non-standard, read but never written.
     pub const DOCKER_LAYER_ZSTD: Self =
         Self::known("application/vnd.docker.image.rootfs.diff.tar.zstd");
-    /// Docker's retired signed manifest (schema 1): recognised only to refuse it clearly.
-    pub const DOCKER_SCHEMA1: Self =
-        Self::known("application/vnd.docker.distribution.manifest.v1+prettyjws");
 
     /// wythe's own: an image built here whose layers are not all compressed yet. Never leaves the store.
     pub const PENDING_MANIFEST: Self =

@@ -54,7 +54,7 @@ impl<T> Raw<T> {
     }
 
     /// The parsed form, without its bytes.
-    pub fn into_value(self) -> T {
+    pub(crate) fn into_value(self) -> T {
         self.value
     }
 

@@ -63,7 +63,7 @@ impl BlobStore {
     }
 
     /// Removes a name; `false` when there was none.
-    pub fn remove_entry(&self, name: &str) -> Result<bool> {
+    pub(crate) fn remove_entry(&self, name: &str) -> Result<bool> {
         self.remove_entries(|entry| entry.annotations.get(REF_NAME).is_some_and(|n| n == name))
     }
 
@@ -97,7 +97,7 @@ impl BlobStore {
     }
 
     /// Lets every entry that names `from` name `to` instead, and keeps its annotations.
-    pub fn repoint_entries(&self, from: &Digest, to: &Descriptor) -> Result<()> {
+    pub(crate) fn repoint_entries(&self, from: &Digest, to: &Descriptor) -> Result<()> {
         let names_from =
             |entry: &Value| entry.get("digest").and_then(Value::as_str) == Some(&from.to_string());
         if *from == to.digest || !self.read_index()?.entries.iter().any(names_from) {

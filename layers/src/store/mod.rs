@@ -167,7 +167,7 @@ impl Store {
     }
 
     /// Removes the temporary files of dead processes; returns how many. Opening does so too.
-    pub fn remove_leftovers(&self) -> u64 {
+    pub(crate) fn remove_leftovers(&self) -> u64 {
         let dirs = [&self.blobs.ingest, &self.root];
         dirs.into_iter().map(|dir| temp::remove_stale(dir)).sum()
     }
@@ -179,7 +179,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Locked`] when another process uses the store for longer than `patience`.
-    pub fn exclusive(&self, patience: Duration) -> Result<Exclusive<'_>> {
+    pub(crate) fn exclusive(&self, patience: Duration) -> Result<Exclusive<'_>> {
         let lock = self.lock.as_deref().ok_or_else(|| Error::ReadOnly {
             path: self.root.clone(),
             source: io::ErrorKind::ReadOnlyFilesystem.into(),

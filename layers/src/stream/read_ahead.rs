@@ -60,7 +60,7 @@ impl ReadAhead {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn scoped<'scope>(
+    pub(crate) fn scoped<'scope>(
         scope: &'scope Scope<'scope, '_>,
         reader: impl Read + Send + 'scope,
     ) -> io::Result<Self> {

@@ -129,7 +129,7 @@ impl Stat {
     }
 
     /// Whether this is what overlayfs takes for a whiteout.
-    pub fn is_whiteout(&self) -> bool {
+    pub(crate) fn is_whiteout(&self) -> bool {
         self.file_type == FileType::CharDevice && (self.major, self.minor) == (0, 0)
     }
 }
@@ -206,7 +206,7 @@ impl Dir {
     }
 
     /// What the disk says of this directory itself.
-    pub fn stat_self(&self) -> Result<Stat> {
+    pub(crate) fn stat_self(&self) -> Result<Stat> {
         rustix::fs::fstat(&self.fd)
             .map(|raw| Stat::from_raw(&raw))
             .map_err(self.own_error("stat"))
@@ -228,7 +228,7 @@ impl Dir {
     }
 
     /// Opens a directory in it.
-    pub fn open_dir(&self, name: Name<'_>) -> Result<Self> {
+    pub(crate) fn open_dir(&self, name: Name<'_>) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, name.0, flags, Mode::empty())
             .map_err(self.error("open", name))?;
@@ -274,7 +274,7 @@ impl Dir {
 
     /// Makes a pipe or a device, with mode 0600. A whiteout is `Node::CharDevice(0, 0)`, which
     /// needs no privilege since Linux 5.8.
-    pub fn make_node(&self, node: Node, name: Name<'_>) -> Result<()> {
+    pub(crate) fn make_node(&self, node: Node, name: Name<'_>) -> Result<()> {
         let (file_type, dev) = match node {
             Node::Fifo => (RawFileType::Fifo, 0),
             Node::CharDevice(major, minor) => (

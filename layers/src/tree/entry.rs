@@ -88,7 +88,7 @@ impl Entry {
     }
 
     /// The canonical order of entries; see the module's head.
-    pub fn canonical_cmp(&self, other: &Self) -> Ordering {
+    pub(crate) fn canonical_cmp(&self, other: &Self) -> Ordering {
         self.path
             .cmp(&other.path)
             .then_with(|| self.kind.is_opaque_mark().cmp(&other.kind.is_opaque_mark()))
@@ -151,7 +151,7 @@ impl EntryKind {
     }
 
     /// Whether this is an opaque mark.
-    pub fn is_opaque_mark(&self) -> bool {
+    pub(crate) fn is_opaque_mark(&self) -> bool {
         matches!(self, Self::OpaqueDirectory)
     }
 
@@ -161,7 +161,7 @@ impl EntryKind {
     }
 
     /// Whether this is a character or block device.
-    pub fn is_device(&self) -> bool {
+    pub(crate) fn is_device(&self) -> bool {
         matches!(self, Self::CharDevice { .. } | Self::BlockDevice { .. })
     }
 }

@@ -21,7 +21,7 @@ pub use apply::{
     Applied, AppliedTree, Applier, ApplyOptions, ApplyStatistics, ContentDigests, Finished,
     Missing, NotSelfContained,
 };
-pub use diff::{diff_full, diff_upper, prepare_upper};
+pub(crate) use diff::{diff_full, diff_upper, prepare_upper};
 pub use dir::{Dir, FileType, Name, Node, Stat};
 pub use entry::{Entry, EntryKind, Flavour, MODE_BITS, Timestamp};
 pub use error::{Refusal, TreeError};

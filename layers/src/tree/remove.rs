@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 64;
 
 impl Dir {
     /// Removes a name and everything below it. No such name is fine.
-    pub fn remove_all(&self, name: Name<'_>) -> Result<()> {
+    pub(crate) fn remove_all(&self, name: Name<'_>) -> Result<()> {
         let Some(stat) = self.stat(name)? else {
             return Ok(());
         };

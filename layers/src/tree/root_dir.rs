@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::{Error, Result};
 
-use super::dir::{Dir, Name, Node, Stat, regular_file};
+use super::dir::{Dir, Name, Stat, regular_file};
 use super::{EntryPath, remove};
 
 /// Symbolic links followed in one path before it is an error: what Linux does (`MAXSYMLINKS`).
@@ -83,7 +83,7 @@ impl RootDir {
     }
 
     /// Opens a directory, exactly.
-    pub fn open_dir(&self, path: &EntryPath) -> Result<Dir> {
+    pub(crate) fn open_dir(&self, path: &EntryPath) -> Result<Dir> {
         self.open_dir_below(self.fd.as_fd(), path.as_bytes(), path)
     }
 
@@ -101,7 +101,7 @@ impl RootDir {
     }
 
     /// The directory of `path`, and its last part; `None` for the root.
-    pub fn open_parent<'a>(&self, path: &'a EntryPath) -> Result<Option<(Dir, Name<'a>)>> {
+    pub(crate) fn open_parent<'a>(&self, path: &'a EntryPath) -> Result<Option<(Dir, Name<'a>)>> {
         let (Some(parent), Some(name)) = (path.parent(), Name::of(path)) else {
             return Ok(None);
         };
@@ -190,12 +190,6 @@ impl RootDir {
         dir.hard_link(&from_dir, from, name)
     }
 
-    /// Makes a pipe, a device or a whiteout, with mode 0600.
-    pub fn make_node(&self, node: Node, path: &EntryPath) -> Result<()> {
-        let (dir, name) = self.parent_of("create the special file", path)?;
-        dir.make_node(node, name)
-    }
-
     /// Moves `from` to `to`, both exact.
     pub fn rename(&self, from: &EntryPath, to: &EntryPath) -> Result<()> {
         let (from_dir, from_name) = self.parent_of("rename", from)?;
@@ -205,7 +199,7 @@ impl RootDir {
 
     /// Removes `path` and everything below it; see [`Dir::remove_all`]. The root itself is kept
     /// and emptied.
-    pub fn remove_all(&self, path: &EntryPath) -> Result<()> {
+    pub(crate) fn remove_all(&self, path: &EntryPath) -> Result<()> {
         match self.open_parent(path)? {
             Some((dir, name)) => dir.remove_all(name),
             None => remove::empty(&self.open_dir(path)?),

@@ -97,7 +97,7 @@ impl Dir {
     }
 
     /// All extended attributes of this directory itself.
-    pub fn xattrs_self(&self) -> Result<Xattrs> {
+    pub(crate) fn xattrs_self(&self) -> Result<Xattrs> {
         Target::Fd(self.as_fd())
             .all()
             .map_err(self.own_error("read the extended attributes of"))

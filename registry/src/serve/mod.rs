@@ -22,7 +22,7 @@ mod tests;
 mod uploads;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -38,10 +38,6 @@ use route::{Query, Route};
 use uploads::Uploads;
 
 use crate::{Error, Result};
-
-/// The address `wythe serve` listens on unless told otherwise: this machine only.
-pub const DEFAULT_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 /// Pause after the system refused a connection (no descriptors left), instead of spinning.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

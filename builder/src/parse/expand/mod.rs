@@ -158,7 +158,7 @@ impl Expander {
 
     /// The same with another escape character.
     #[must_use]
-    pub fn with_escape(&self, escape: char) -> Self {
+    pub(crate) fn with_escape(&self, escape: char) -> Self {
         Self {
             escape,
             spent: Arc::clone(&self.spent),

@@ -25,7 +25,7 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// without it every file is read.
 ///
 /// Not seen: that two names are no longer one file while neither's content or metadata changed.
-pub fn diff_full(
+pub(crate) fn diff_full(
     root: &RootDir,
     flavour: Flavour,
     lower: &dyn LowerView,

@@ -38,8 +38,8 @@ use super::dir::{Dir, FileType, Name, Stat};
 use super::xattr::Xattrs;
 use super::{Entry, EntryKind, EntryList, EntryPath, Flavour, LowerView, RootDir, TreeError};
 
-pub use full::diff_full;
-pub use upper::diff_upper;
+pub(crate) use full::diff_full;
+pub(crate) use upper::diff_upper;
 
 /// Attributes that the host's file system gives to files, not the image.
 const HOST_XATTRS: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
@@ -48,7 +48,7 @@ const HOST_XATTRS: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 ///
 /// The root of an overlay mount is the upper directory's, not merged with anything, so without
 /// this every diff would contain a changed root.
-pub fn prepare_upper(root: RootDir, flavour: Flavour, lower: &dyn LowerView) -> Result<()> {
+pub(crate) fn prepare_upper(root: RootDir, flavour: Flavour, lower: &dyn LowerView) -> Result<()> {
     let entry = lower_root(lower)?;
     Disk::new(root, flavour)?.finish_directory(&EntryPath::ROOT, &entry, false)
 }

@@ -14,7 +14,11 @@ use super::{Reader, Seen, changed_root, child_path, inode_of, into_list};
 /// # Errors
 /// [`super::super::TreeError::OverlayMark`] when the mount used `redirect_dir` or `metacopy`,
 /// which leave things elsewhere; I/O errors.
-pub fn diff_upper(root: &RootDir, flavour: Flavour, lower: &dyn LowerView) -> Result<EntryList> {
+pub(crate) fn diff_upper(
+    root: &RootDir,
+    flavour: Flavour,
+    lower: &dyn LowerView,
+) -> Result<EntryList> {
     let mut walk = Walk {
         reader: Reader { flavour },
         lower,

@@ -38,7 +38,7 @@ impl EntryList {
     }
 
     /// All entries in canonical order.
-    pub fn into_entries(self) -> Vec<Entry> {
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
         self.entries
     }
 
@@ -63,7 +63,7 @@ impl EntryList {
     }
 
     /// Everything at and below `path`.
-    pub fn subtree(&self, path: &EntryPath) -> &[Entry] {
+    pub(crate) fn subtree(&self, path: &EntryPath) -> &[Entry] {
         let start = self.first_at_or_after(path);
         let rest = self.entries.get(start..).unwrap_or_default();
         let length = rest.partition_point(|entry| entry.path.starts_with(path));
