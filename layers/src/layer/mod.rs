@@ -12,8 +12,10 @@
 
 mod compress;
 mod disk;
+mod merged;
 mod recent;
 pub(crate) mod record;
+mod resolve;
 pub(crate) mod scratch;
 mod stack;
 pub(crate) mod tree;
@@ -21,9 +23,10 @@ mod unpack;
 pub(crate) mod writer;
 
 pub use compress::compress;
+pub use merged::Found;
 pub use record::{LayerRecord, entries, record};
 pub use scratch::Scratch;
-pub use stack::{Found, LayerStack, Times};
+pub use stack::{LayerStack, Times};
 pub use tree::{LayerTree, TreeKey};
 pub use unpack::{Unpacked, unpack, unpack_onto};
 pub use writer::{LayerWriter, Purpose};

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::stack::Merged;
+use super::merged::Merged;
 use crate::tree::EntryPath;
 
 /// Layers that a directory may merge to be kept open, a descriptor each.
@@ -37,7 +37,7 @@ impl Recent {
     }
 
     pub(super) fn set(&self, path: EntryPath, directory: Option<Arc<Merged>>) {
-        let few = |merged: &Arc<Merged>| merged.levels() <= MAX_LEVELS;
+        let few = |merged: &Arc<Merged>| merged.levels.len() <= MAX_LEVELS;
         if directory.as_ref().is_none_or(few) {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             *last = Some((path, directory));

@@ -13,17 +13,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::disk;
+use super::merged::{Child, Found, Level, Merged, join};
 use super::recent::Recent;
 use super::tree::{LayerTree, TreeKey};
 use crate::Result;
 use crate::spec::{ChainId, DiffId};
 use crate::store::Store;
-use crate::tree::{
-    Dir, Entry, EntryKind, EntryPath, FileType, Flavour, LowerView, Name, TreeError,
-};
-
-/// Symlinks followed in one resolution, as the kernel does (`MAXSYMLINKS` in `linux/namei.h`).
-const MAX_LINKS: usize = 40;
+use crate::tree::{Dir, Entry, EntryKind, EntryPath, FileType, Flavour, LowerView, Name};
 
 /// Unpacked layers, bottom first: what a root file system is made of.
 #[derive(Debug, Clone, Default)]
@@ -41,50 +37,6 @@ pub enum Times {
     Disk,
     /// Those in the layers, which leave the store: clamped.
     Layers,
-}
-
-/// A name found in a stack.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// With true ownership; `path` is where it was found, after resolving symlinks. Hard links
-    /// are regular files here.
-    pub entry: Entry,
-    /// Index of the layer that it comes from, 0 at the bottom.
-    pub layer: usize,
-}
-
-/// A directory of the merged view: the directories that it merges, top first.
-#[derive(Debug)]
-pub(super) struct Merged {
-    path: EntryPath,
-    levels: Vec<Level>,
-}
-
-impl Merged {
-    /// How many layers' directories these are.
-    pub(super) fn levels(&self) -> usize {
-        self.levels.len()
-    }
-}
-
-#[derive(Debug)]
-struct Level {
-    layer: usize,
-    directory: Dir,
-}
-
-/// What a name in a merged directory turned out to be.
-enum Child {
-    Directory { found: Found, merged: Merged },
-    Other(Found),
-}
-
-impl Child {
-    fn into_found(self) -> Found {
-        match self {
-            Self::Directory { found, .. } | Self::Other(found) => found,
-        }
-    }
 }
 
 impl LayerStack {
@@ -200,32 +152,6 @@ impl LayerStack {
         Ok(self.walk(path)?.map(Child::into_found))
     }
 
-    /// Resolves symlinks inside the merged view as chroot would (absolute ones start at its root,
-    /// `..` stops there, 40 links at most). The result's last parts may not exist.
-    /// `follow_last`: whether a symlink in last place is followed too.
-    ///
-    /// # Errors
-    /// [`crate::Error::TooManyLinks`] for a loop; when a tree cannot be read.
-    pub fn resolve(&self, path: &EntryPath, follow_last: bool) -> Result<EntryPath> {
-        let mut resolution = Resolution {
-            stack: self,
-            directories: vec![self.merged_root()?],
-            missing: Vec::new(),
-            links: 0,
-        };
-        let mut pending: Vec<Vec<u8>> = parts_reversed(path.as_bytes());
-        while let Some(part) = pending.pop() {
-            let follow = follow_last || !pending.is_empty();
-            if let Some(target) = resolution.enter(&part, follow)? {
-                if resolution.links > MAX_LINKS {
-                    return Err(crate::Error::TooManyLinks { path: path.clone() });
-                }
-                pending.extend(parts_reversed(&target));
-            }
-        }
-        resolution.result()
-    }
-
     /// Merged children of a directory (exact path), sorted by name; empty for what is no directory.
     ///
     /// # Errors
@@ -295,7 +221,7 @@ impl LayerStack {
             .ok_or(crate::Error::NoSuchLayer { layer })
     }
 
-    fn merged_root(&self) -> Result<Merged> {
+    pub(super) fn merged_root(&self) -> Result<Merged> {
         let mut levels = Vec::with_capacity(self.trees.len());
         for (layer, tree) in self.trees.iter().enumerate().rev() {
             let directory = tree.open_root()?.open_dir(&EntryPath::ROOT)?;
@@ -344,7 +270,7 @@ impl LayerStack {
     }
 
     /// One name in a merged directory.
-    fn child(&self, parent: &Merged, name: &[u8]) -> Result<Option<Child>> {
+    pub(super) fn child(&self, parent: &Merged, name: &[u8]) -> Result<Option<Child>> {
         let path = join(&parent.path, name)?;
         let Some(name) = Name::of(&path) else {
             return Ok(None);
@@ -471,75 +397,4 @@ impl LowerView for LayerStack {
             Self::lookup(self, path)?.ok_or_else(|| crate::Error::io("open", path)(missing()))?;
         self.open_file(&found)
     }
-}
-
-/// A symlink resolution under way.
-struct Resolution<'a> {
-    stack: &'a LayerStack,
-    // From the root to where it stands; never empty.
-    directories: Vec<Merged>,
-    // Parts after the last directory that exists.
-    missing: Vec<Vec<u8>>,
-    links: usize,
-}
-
-impl Resolution<'_> {
-    /// Takes one part; gives the text of a symlink that is to be followed in its place.
-    fn enter(&mut self, part: &[u8], follow: bool) -> Result<Option<Vec<u8>>> {
-        if part == b".." {
-            if self.missing.pop().is_none() && self.directories.len() > 1 {
-                self.directories.pop();
-            }
-            return Ok(None);
-        }
-        let child = match self.directories.last() {
-            Some(here) if self.missing.is_empty() => self.stack.child(here, part)?,
-            _ => None,
-        };
-        match child {
-            Some(Child::Directory { merged, .. }) => self.directories.push(merged),
-            Some(Child::Other(Found {
-                entry:
-                    Entry {
-                        kind: EntryKind::Symlink { target },
-                        ..
-                    },
-                ..
-            })) if follow => {
-                self.links += 1;
-                if target.first() == Some(&b'/') {
-                    self.directories.truncate(1);
-                }
-                return Ok(Some(target));
-            }
-            _ => self.missing.push(part.to_owned()),
-        }
-        Ok(None)
-    }
-
-    fn result(self) -> Result<EntryPath> {
-        let mut path = match self.directories.last() {
-            Some(here) => here.path.clone(),
-            None => EntryPath::ROOT,
-        };
-        for part in &self.missing {
-            path = join(&path, part)?;
-        }
-        Ok(path)
-    }
-}
-
-fn join(directory: &EntryPath, name: &[u8]) -> Result<EntryPath> {
-    let whole = [directory.as_bytes(), b"/", name].concat();
-    Ok(EntryPath::check(&whole).map_err(TreeError::path(&whole))?)
-}
-
-/// The parts of a path or a link's text, last first; `.` and empty ones are none.
-fn parts_reversed(bytes: &[u8]) -> Vec<Vec<u8>> {
-    bytes
-        .split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .map(<[u8]>::to_owned)
-        .rev()
-        .collect()
 }

@@ -7,6 +7,7 @@
 //! Reading treats every byte as hostile. Where readers of the world differ on an archive, we go
 //! with Go's `archive/tar`, which every other OCI tool reads layers with, or refuse.
 
+mod header;
 pub mod limits;
 mod names;
 mod number;
