@@ -1,5 +1,6 @@
 //! `RUN --mount`: each kind made ready before the process starts.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -76,7 +77,22 @@ pub(super) fn prepare(worker: &Worker<'_>, step: &RunStep) -> Result<Prepared> {
             StepMount::Ssh(mount) => agent(worker.session, mount, &mut prepared)?,
         }
     }
+    prepared.mounts = one_for_each_target(prepared.mounts);
     Ok(prepared)
+}
+
+/// Of several mounts with one target the last is made, in the place of the first (BuildKit).
+fn one_for_each_target(mounts: Vec<ProcessMount>) -> Vec<ProcessMount> {
+    let mut kept: Vec<ProcessMount> = Vec::with_capacity(mounts.len());
+    let mut places = BTreeMap::new();
+    for mount in mounts {
+        let place = *places.entry(mount.target.clone()).or_insert(kept.len());
+        match kept.get_mut(place) {
+            Some(earlier) => *earlier = mount,
+            None => kept.push(mount),
+        }
+    }
+    kept
 }
 
 pub(super) fn access(writable: bool) -> Access {

@@ -480,7 +480,7 @@ fn mounts_show_contexts_stages_secrets_and_caches_and_are_no_part_of_the_layer()
         .write("in/b", "B")
         .write("hidden", "no")
         .write(".dockerignore", "hidden\n");
-    let dockerfile = "FROM scratch AS tool\nRUN write /bin/tool T\nFROM scratch\nRUN --mount=type=bind,target=/src mounted /src /1\nRUN --mount=source=in/a,target=/f mounted /f /2\nRUN --mount=from=tool,source=/bin/tool,target=/t mounted /t /3\nRUN --mount=type=secret,id=s mounted /run/secrets/s /4\nRUN --mount=type=secret,id=s,env=SECRET env SECRET /5\nRUN --mount=type=cache,target=/cache mounted /cache /6\n";
+    let dockerfile = "FROM scratch AS tool\nRUN write /bin/tool T\nFROM scratch\nRUN --mount=type=bind,target=/src mounted /src /1\nRUN --mount=source=in/a,target=/f mounted /f /2\nRUN --mount=from=tool,source=/bin/tool,target=/t --mount=type=tmpfs,target=/x --mount=from=tool,source=/bin/tool,target=/x mounted /x /3\nRUN --mount=type=secret,id=s mounted /run/secrets/s /4\nRUN --mount=type=secret,id=s,env=SECRET env SECRET /5\nRUN --mount=type=cache,target=/cache mounted /cache /6\n";
     let mut request = bench.request(dockerfile);
     request
         .secrets
