@@ -4,6 +4,7 @@
 //! [`lint`] runs the rules over a parsed file. Nothing is fetched: what only the base image knows comes
 //! in through [`LintInput::base`], and a rule that needs it stays silent where it is unknown.
 
+mod input;
 mod names;
 mod options;
 mod outline;
@@ -16,7 +17,9 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod triggers;
+mod warning;
 
+pub use input::{BaseImage, BaseLookup, LintInput};
 pub use options::{LintOptions, OptionsError};
 pub use outline::{Outline, OutlineArg, OutlineInput, OutlineMount, outline};
 pub use report::{
@@ -24,4 +27,5 @@ pub use report::{
     targets,
 };
 pub use rules::{RULES, Rule, rule};
-pub use run::{BaseImage, BaseLookup, LintInput, LintResult, LintWarning, lint};
+pub use run::lint;
+pub use warning::{LintResult, LintWarning};

@@ -14,8 +14,8 @@ use super::super::scope::GlobalScope;
 use super::super::span::Word;
 use super::super::stages::{Needs, Stage, Stages, needs, reachable};
 use super::super::variables::Variables;
+use super::input::BaseLookup;
 use super::report::{Location, base64, is_false};
-use super::run::BaseLookup;
 use super::triggers::Triggers;
 
 /// One build argument of `--call=outline`.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::ast::Dockerfile;
 use super::super::diagnostic::ParseError;
 use super::super::span::{SourceText, Span};
-use super::run::{LintResult, LintWarning};
+use super::warning::{LintResult, LintWarning};
 
 /// Of an instruction with more lines a place is one range: there may be a warning for each of them.
 const MAX_RANGES: usize = 64;

@@ -5,7 +5,7 @@ use super::super::diagnostic::bounded;
 use super::super::span::Span;
 use super::options::LintOptions;
 use super::rules::{Rule, rule};
-use super::run::LintWarning;
+use super::warning::LintWarning;
 
 /// Collects warnings that the options let through.
 pub(super) struct Reporter<'a> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wythe_layers::spec::{Platform, Reference};
 
 use super::super::ast::{
-    ArgDeclaration, CommandLine, Dockerfile, Instruction, InstructionKind, Pair, Transfer,
+    ArgDeclaration, CommandLine, Instruction, InstructionKind, Pair, Transfer,
 };
 use super::super::diagnostic::Diagnostic;
 use super::super::expand::{Environment, ExpandError, Expanded, Expander};
@@ -16,92 +16,19 @@ use super::super::span::{Span, Word};
 use super::super::stages::{Stage, StageRef, Stages, resolve_base};
 use super::super::suggest::near;
 use super::super::variables::Variables;
+use super::input::LintInput;
 use super::names;
-use super::options::LintOptions;
 use super::reporter::Reporter;
-use super::rules::Rule;
 use super::triggers::Triggers;
+use super::warning::LintResult;
 use crate::GitPlace;
-use crate::ignore::{IgnoreRules, clean};
+use crate::ignore::clean;
 
 /// Most names that are compared with misspelt ones in one file; after that there is no "did you mean".
 const MAX_COMPARISONS: usize = 1 << 20;
 
 /// Arguments that steer the builder and are no variables of the build.
 const NOT_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
-
-/// What is known about a base image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BaseImage {
-    /// `NAME=value` of its config.
-    pub env: Vec<String>,
-    /// Whether its config sets a shell.
-    pub has_shell: bool,
-    /// Its triggers.
-    pub on_build: Vec<String>,
-    /// The platform it was found with, and the one that was wanted.
-    pub platforms: Option<(Platform, Platform)>,
-}
-
-impl BaseImage {
-    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> {
-        let pairs = self.env.iter().filter_map(|entry| entry.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    }
-}
-
-/// What is known about the image a `FROM` names, after expansion, for the platform it names.
-pub type BaseLookup<'a> = dyn Fn(&str, Option<&Platform>) -> Option<BaseImage> + 'a;
-
-/// What is to be checked, and in which light.
-pub struct LintInput<'a> {
-    /// The file.
-    pub dockerfile: &'a Dockerfile,
-    /// Options of the command line and the file's `# check=` together.
-    pub options: LintOptions,
-    /// The platform arguments.
-    pub defaults: &'a BTreeMap<String, String>,
-    /// `--build-arg`.
-    pub build_args: &'a BTreeMap<String, String>,
-    /// The rules of the context, if it has a file of them.
-    pub ignore: Option<&'a IgnoreRules>,
-    /// Numbers of the stages to walk. Default: all.
-    pub stages: Option<&'a BTreeSet<usize>>,
-    /// What is known about base images.
-    pub base: &'a BaseLookup<'a>,
-}
-
-/// One warning.
-#[derive(Clone, Debug)]
-pub struct LintWarning {
-    /// The rule.
-    pub rule: &'static Rule,
-    /// What it has to say here.
-    pub detail: String,
-    /// The instruction, here-documents left out.
-    pub span: Span,
-    /// The same with them.
-    pub whole: Span,
-}
-
-impl LintWarning {
-    /// The warning in the form of all other messages.
-    #[must_use]
-    pub fn diagnostic(&self) -> Diagnostic {
-        let mut diagnostic = Diagnostic::warning(self.span, self.detail.clone());
-        diagnostic.rule = Some(self.rule.name);
-        diagnostic
-    }
-}
-
-/// What a check found.
-#[derive(Clone, Debug, Default)]
-pub struct LintResult {
-    /// In file order.
-    pub warnings: Vec<LintWarning>,
-    /// Why a build of this file would fail, as far as that can be told without doing it.
-    pub error: Option<Diagnostic>,
-}
 
 /// Runs all rules.
 #[must_use]
