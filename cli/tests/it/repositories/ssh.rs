@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -61,7 +62,7 @@ impl Ssh {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("ssh-agent", || socket.exists());
+        wait_for("ssh-agent", || UnixStream::connect(&socket).is_ok());
         let mut add = Command::new("ssh-add");
         add.env("SSH_AUTH_SOCK", &socket).stderr(Stdio::null());
         succeed(add.arg("-q").arg(folder.join("user")));
