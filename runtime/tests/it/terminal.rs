@@ -97,7 +97,8 @@ fn the_callers_terminal_is_joined_and_restored() {
     };
     tcsetwinsize(&outer, size(20, 50)).unwrap();
     let before = tcgetattr(&inner).unwrap();
-    let script = "stty size; echo ready; read line; stty size; echo got $line; exit 8";
+    // The new size comes when it comes.
+    let script = "stty size; echo ready; read line; while [ \"$(stty size)\" = '20 50' ]; do :; done; stty size; echo got $line; exit 8";
     let mut command = modes::command("terminal", &fixture.root(), script);
     let again = || std::process::Stdio::from(inner.try_clone().unwrap());
     command
@@ -117,7 +118,6 @@ fn the_callers_terminal_is_joined_and_restored() {
     tcsetwinsize(&outer, size(30, 60)).unwrap();
     let pid = nix::unistd::Pid::from_raw(caller.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
     File::from(outer.try_clone().unwrap())
         .write_all(b"hello\r")
         .unwrap();
