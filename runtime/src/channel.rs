@@ -57,6 +57,13 @@ impl Channel {
         )?)
     }
 
+    /// The socket that a process which was started for it has as standard input. Descriptor 0
+    /// itself is left: it is going to be somebody else's.
+    pub(crate) fn inherited() -> io::Result<Self> {
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        Ok(Self::new(socket))
+    }
+
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self(socket)
     }

@@ -37,11 +37,9 @@ pub(crate) fn run() -> i32 {
     if sys::close_inherited().is_err() {
         return 125;
     }
-    // The socket is our standard input; descriptor 0 itself is going to be the program's.
-    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
+    let Ok(channel) = Channel::inherited() else {
         return 125;
     };
-    let channel = Channel::new(socket);
     let Ok(Some(((), mut attached))) = channel.receive::<()>() else {
         return 125;
     };

@@ -66,10 +66,9 @@ pub(crate) fn run() -> i32 {
     if sys::close_inherited().is_err() {
         return 125;
     }
-    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else {
+    let Ok(channel) = Channel::inherited() else {
         return 125;
     };
-    let channel = Channel::new(socket);
     let Ok(Some((order, _))) = channel.receive::<Order>() else {
         return 125;
     };
