@@ -1,6 +1,6 @@
 //! Secrets in the output of the step that was given them: hidden before anybody sees the line.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, BuildError, MatchKind};
 
 use crate::Secret;
 
@@ -14,8 +14,9 @@ const MIN_LINE_BYTES: usize = 8;
 /// Finds secrets in lines of output. Their content is looked for as it is, line by line; what a
 /// program made of it (base64, part of it) is not known.
 pub(super) struct Mask {
-    /// `None` when there is nothing to hide.
-    finder: Option<AhoCorasick>,
+    /// `None` when there is nothing to hide. An error for more than it can look for (some hundred
+    /// million bytes): then everything is hidden.
+    finder: Option<Result<AhoCorasick, BuildError>>,
     longest: usize,
 }
 
@@ -24,25 +25,22 @@ impl Mask {
     pub(super) fn new(secrets: &[Secret]) -> Self {
         let patterns: Vec<&[u8]> = secrets.iter().flat_map(lines_to_hide).collect();
         let longest = patterns.iter().map(|line| line.len()).max().unwrap_or(0);
-        // Fails only for patterns beyond any limit of a secret's size.
-        let finder = (!patterns.is_empty())
-            .then(|| {
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostLongest)
-                    .build(&patterns)
-                    .ok()
-            })
-            .flatten();
+        let finder = (!patterns.is_empty()).then(|| {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(&patterns)
+        });
         Self { finder, longest }
     }
 
     /// The line without the secrets in it.
     pub(super) fn hide(&self, line: Vec<u8>) -> Vec<u8> {
         match &self.finder {
-            Some(finder) if finder.is_match(&line) => {
+            Some(Ok(finder)) if finder.is_match(&line) => {
                 let hidden = vec![HIDDEN; finder.patterns_len()];
                 finder.replace_all_bytes(&line, &hidden)
             }
+            Some(Err(_)) => HIDDEN.to_vec(),
             _ => line,
         }
     }
