@@ -15,6 +15,9 @@ use crate::wire::agent;
 /// Largest Dockerfile or secret read from a file or a pipe, in bytes: both are typed by people.
 const MAX_INPUT_BYTES: u64 = 16 << 20;
 
+/// Largest secret, in bytes, as with BuildKit.
+const MAX_SECRET_BYTES: usize = 500 << 10;
+
 /// Proxy variables are given to `RUN` without being asked for (Dockerfile reference §Predefined ARGs).
 const PROXY_VARIABLES: [&str; 5] = [
     "HTTP_PROXY",
@@ -170,17 +173,19 @@ fn ssh(settings: &Settings, spec: &str) -> anyhow::Result<(String, Agent)> {
     Ok((id.to_owned(), agent(&paths, raw)?))
 }
 
-/// `id=ID[,src=FILE|,env=NAME][,type=file|env]` (docker-build(1) §--secret).
+/// `id=ID[,src=FILE|,env=NAME][,type=file|env]` (docker-build(1) §--secret). With `type=env` the
+/// source is a variable; with neither source it is the variable called like the id, else the file.
 fn secret(settings: &Settings, spec: &str) -> anyhow::Result<(String, Secret)> {
     let mut id = None;
     let mut source = None;
     let mut variable = None;
+    let mut is_variable = false;
     for part in spec.split(',') {
         match part.split_once('=') {
             Some(("id", value)) => id = Some(value.to_owned()),
             Some(("src" | "source", value)) => source = Some(value.to_owned()),
             Some(("env", value)) => variable = Some(value.to_owned()),
-            Some(("type", "file" | "env")) => {}
+            Some(("type", kind @ ("file" | "env"))) => is_variable = kind == "env",
             _ => bail!("--secret: {part:?} is none of id=, src=, env=, type="),
         }
     }
@@ -188,19 +193,31 @@ fn secret(settings: &Settings, spec: &str) -> anyhow::Result<(String, Secret)> {
         .or_else(|| source.clone())
         .or_else(|| variable.clone())
         .context("--secret has no id=")?;
+    if is_variable && variable.is_none() {
+        variable = source.take();
+    }
+    let file = |path: &str| {
+        let bytes = read_file(Path::new(path));
+        bytes.with_context(|| format!("--secret id={id}"))
+    };
     let bytes = match (&source, &variable) {
-        (Some(path), None) => {
-            read_file(Path::new(path)).with_context(|| format!("--secret id={id}"))?
-        }
-        (None, variable) => {
-            let name = variable.as_ref().unwrap_or(&id);
-            let value = settings.env.user_text(name);
-            value
-                .with_context(|| format!("--secret id={id}: {name} is not set"))?
-                .into_bytes()
-        }
+        (Some(path), None) => file(path)?,
+        (None, Some(name)) => settings
+            .env
+            .user_text(name)
+            .with_context(|| format!("--secret id={id}: {name} is not set"))?
+            .into_bytes(),
+        (None, None) => match settings.env.user_text(&id) {
+            Some(value) => value.into_bytes(),
+            None if is_variable => bail!("--secret id={id}: {id} is not set"),
+            None => file(&id)?,
+        },
         (Some(_), Some(_)) => bail!("--secret id={id}: src= and env= exclude each other"),
     };
+    ensure!(
+        bytes.len() <= MAX_SECRET_BYTES,
+        "--secret id={id}: it is larger than 500 KiB"
+    );
     Ok((id, Secret::new(bytes)))
 }
 

@@ -86,6 +86,40 @@ fn a_secret_is_a_file_with_the_mode_and_owner_asked_for_and_leaves_no_trace() {
 }
 
 #[test]
+fn a_secret_comes_from_a_file_or_a_variable_and_is_not_large() {
+    let Some(sandbox) =
+        prepare("RUN --mount=type=secret,id=one md5sum < /run/secrets/one > /sum\n")
+    else {
+        return;
+    };
+    // `md5sum` of "abc".
+    let sum = "900150983cd24fb0d6963f7d28e17f72  -\n";
+    let secret = |spec: &str, variables: &[(&str, &str)]| {
+        let mut command = sandbox.wythe(["build", "--no-cache", "-t", "app", "--secret", spec]);
+        command.arg("context").envs(variables.iter().copied());
+        command
+    };
+    sandbox.file("one", "abc");
+    succeed(&mut secret("id=one", &[]));
+    assert_eq!(show(&sandbox, "/sum"), sum);
+    sandbox.file("one", "another");
+    for (spec, variable) in [
+        ("id=one", "one"),
+        ("id=one,env=V", "V"),
+        ("id=one,type=env,src=V", "V"),
+        ("type=env,id=one", "one"),
+    ] {
+        succeed(&mut secret(spec, &[(variable, "abc")]));
+        assert_eq!(show(&sandbox, "/sum"), sum, "{spec}");
+    }
+    let (_, message) = fail(&mut secret("type=env,id=one", &[]));
+    assert!(message.contains("one is not set"), "{message}");
+    sandbox.file("one", "x".repeat((500 << 10) + 1));
+    let (_, message) = fail(&mut secret("id=one", &[]));
+    assert!(message.contains("larger than 500 KiB"), "{message}");
+}
+
+#[test]
 fn another_value_of_a_secret_is_no_reason_to_run_again() {
     let Some(sandbox) = prepare(
         "RUN --mount=type=secret,id=one,required=true cat /run/secrets/one | md5sum > /sum\n",
